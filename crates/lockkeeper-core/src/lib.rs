@@ -1,0 +1,29 @@
+//! The pure core of lockkeeper: words, ids, fencing numbers and state machines.
+//!
+//! Nothing here does I/O, reads a clock, spawns a task or knows a database: time comes in as data
+//! ([`time::Instant`]), events come in, decisions go out. Production code, tests and checkers use the same items.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`id`] | names and ids, parsed once at the edge |
+//! | [`epoch`] | the two fencing numbers: leader epoch (`e1.42`) and gate epoch (`g7`) |
+//! | [`version`] | schema versions, their order per layout, ranges and *fits* |
+//! | [`time`] | instants and durations as data |
+//! | [`gate`] | a target's switch in the store |
+//! | [`lease`] | write leases: the holder's deadline and the granter's deadline |
+//! | [`permits`] | the agent's side of one target: what may be written now, what was promised |
+//! | [`drain`] | the coordinator's lease book, and the leader's verdict *drained* |
+//! | [`rollout`] | one target's way through a rollout: `step(state, event) -> (state, commands)` |
+//! | [`invariant`] | the promises I1 to I6 as predicates |
+
+// WIP drain
+pub mod epoch;
+// WIP gate
+pub mod id;
+// WIP invariant
+// WIP lease
+// WIP permits
+// WIP rollout
+pub mod strength;
+pub mod time;
+pub mod version;

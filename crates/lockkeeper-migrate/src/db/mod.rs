@@ -1,0 +1,125 @@
+//! The database port: what the engine and the rollout driver ask of a target, whatever its dialect.
+//!
+//! Two traits. A [`Database`] looks at a target and takes it; a [`Hand`] is the leader's own hand: *one* direct
+//! session that was registered in the gate row before its first statement and is never reconnected. Whatever
+//! changes a target goes through a hand, and every change checks, inside the same transaction where the dialect
+//! has one, that the gate row still names this hand's claim.
+//!
+//! The rules that every implementation keeps, and the conformance suite (`tests/conformance`) checks:
+//!
+//! * An epoch is taken only if it is larger than the row's, continued only if equal *and* of the same leader id.
+//! * After [`Database::take`] has returned, no statement of an earlier hand can take effect any more.
+//! * [`Hand::raise_barrier`] returns only when no writer that started before it can still commit, and from then
+//!   on every writer but this hand is refused with `LK001` until the row's `opened` reaches the fence's epoch.
+//! * [`Hand::open`] is one guarded update of the gate row. Nothing else opens.
+//! * Everything is idempotent: a new leader issues the same command again.
+
+mod error;
+mod types;
+
+pub use error::{ApplyError, DbError, TakeError};
+pub use types::{
+    Applied, BarrierReport, Blocker, Claim, DatabaseOptions, Event, ExecutorId, Finding, FindingLevel, GateRow,
+    Inspection, LedgerWrite, Notice, Observer, ServerIdentity, Silent, VerifyOutcome,
+};
+
+use std::fmt;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use lockkeeper_core::epoch::GateEpoch;
+use lockkeeper_core::version::SchemaVersion;
+
+use crate::dialect::Dialect;
+use crate::ledger::LedgerEntry;
+use crate::source::Script;
+use crate::sql::Statement;
+
+/// A target as seen from outside: it can be looked at and taken. Cheap to keep; opens sessions on demand.
+#[async_trait]
+pub trait Database: Send + Sync + fmt::Debug {
+    /// The dialect that migrations for this target must be written in.
+    fn dialect(&self) -> Dialect;
+
+    /// Identity, gate row and ledger, in one read-only session. Creates nothing: on a target that lockkeeper has
+    /// never touched, the row is `None` and the ledger empty.
+    async fn inspect(&self) -> Result<Inspection, DbError>;
+
+    /// What would stop a fence or a migration: missing privileges (with the exact GRANT), a standby, tables that
+    /// cannot be barred, subscriptions, replicas, prepared transactions, long transactions. Read-only.
+    async fn preflight(&self) -> Result<Vec<Finding>, DbError>;
+
+    /// Takes the target: makes lockkeeper's tables when they are missing, checks the claim against the gate row,
+    /// ends the registered executor of an older claim and confirms that it is gone, then registers a new session.
+    ///
+    /// A standalone claim waits while another live executor is registered; a leader's claim ends it.
+    /// `patience` bounds the whole call.
+    async fn take(
+        &self,
+        claim: &Claim,
+        patience: Duration,
+        observer: &dyn Observer,
+    ) -> Result<Box<dyn Hand>, TakeError>;
+
+    /// Sessions that the executor waits for at this moment, read through a second session.
+    async fn blockers(&self, executor: &ExecutorId) -> Result<Vec<Blocker>, DbError>;
+
+    /// Ends the session `executor` (by both its identifiers) and waits until it is confirmed gone. Already gone
+    /// is success. Used for a migration over its budget; taking over does the same by itself.
+    async fn end_executor(&self, executor: &ExecutorId, patience: Duration) -> Result<(), DbError>;
+}
+
+/// The leader's own hand on one target: one registered session. Dropping it closes the session.
+#[async_trait]
+pub trait Hand: Send + fmt::Debug {
+    /// The gate row as it stood when this hand was registered, or as this hand changed it since.
+    fn gate_row(&self) -> &GateRow;
+
+    /// This hand's session, as registered in the gate row.
+    fn executor(&self) -> &ExecutorId;
+
+    /// Records the fence in the gate row: `gate_epoch` becomes `epoch`, `opened` stays below it. Refuses an epoch
+    /// that is lower than the row's; the same epoch again is success.
+    async fn close(&mut self, epoch: GateEpoch, rollout: &str) -> Result<(), DbError>;
+
+    /// Raises the barrier of the closed fence on every user table and waits out, or after `patience` ends, every
+    /// older writer. Readers are never waited for longer than one short lock attempt. Idempotent. What is being
+    /// waited for is told to `observer` at least once a second.
+    async fn raise_barrier(
+        &mut self,
+        patience: Duration,
+        observer: &dyn Observer,
+    ) -> Result<BarrierReport, DbError>;
+
+    /// Runs one direction of one migration and records it in the ledger: in one transaction where the script and
+    /// the dialect allow it, else statement by statement with the journal. The ledger is looked at again under the
+    /// row's lock first, so that a migration that is already there is [`Applied::Already`].
+    /// A barrier that this hand raised stands again on every table before anything commits.
+    async fn apply(
+        &mut self,
+        script: &Script,
+        write: &LedgerWrite,
+        observer: &dyn Observer,
+    ) -> Result<Applied, ApplyError>;
+
+    /// The ledger as this session sees it, in no particular order.
+    async fn ledger(&mut self) -> Result<Vec<LedgerEntry>, DbError>;
+
+    /// Runs a query that answers one row of one column and gives it as text; NULL or no row is `None`.
+    async fn scalar(&mut self, query: &str) -> Result<Option<String>, DbError>;
+
+    /// Runs a verification script in a transaction that is rolled back: it fails by raising an error, or when its
+    /// last query answers a first column that is false, 0 or NULL, or no row.
+    async fn verify(&mut self, statements: &[Statement]) -> Result<VerifyOutcome, DbError>;
+
+    /// Opens the gate in the target: one guarded update sets `opened` to `epoch` and the version. From this moment
+    /// writers pass. Idempotent. On SQLite this is the commit of the whole fence.
+    async fn open(&mut self, epoch: GateEpoch, version: Option<&SchemaVersion>) -> Result<(), DbError>;
+
+    /// Drops what is left of barriers whose fence has been opened, with short lock attempts. Gives how many
+    /// objects could not be dropped yet: they are inert, and a later call gets them.
+    async fn clean_up(&mut self, observer: &dyn Observer) -> Result<usize, DbError>;
+
+    /// Clears the registration and closes the session in good order.
+    async fn release(self: Box<Self>) -> Result<(), DbError>;
+}

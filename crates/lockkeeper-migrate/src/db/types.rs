@@ -1,0 +1,281 @@
+//! Plain data that crosses the database port.
+
+use std::fmt;
+use std::time::Duration;
+
+use lockkeeper_core::epoch::{GateEpoch, LeaderEpoch};
+use lockkeeper_core::version::SchemaVersion;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::ledger::LedgerEntry;
+
+/// How to reach and treat a database, beside its DSN.
+#[derive(Debug, Clone)]
+pub struct DatabaseOptions {
+    /// Longest wait for a new session.
+    pub connect_timeout: Duration,
+    /// Longest wait of one migration statement for a lock, where the dialect can bound it. Retried with jitter.
+    pub lock_timeout: Duration,
+    /// Longest run of one migration statement; `None` is without limit.
+    pub statement_timeout: Option<Duration>,
+    /// SQLite only: make the file when it is missing.
+    pub create_if_missing: bool,
+}
+
+impl Default for DatabaseOptions {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(10),
+            lock_timeout: Duration::from_secs(5),
+            statement_timeout: None,
+            create_if_missing: false,
+        }
+    }
+}
+
+/// What tells one database server from its copies: a restored dump or a promoted standby answers differently.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ServerIdentity(pub String);
+
+impl fmt::Display for ServerIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A database session, told by two identifiers so that a reused pid or connection id is not mistaken for it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ExecutorId {
+    /// Backend pid (PostgreSQL), connection id (MariaDB, MySQL), or a random id (SQLite).
+    pub session: String,
+    /// Backend start (PostgreSQL), server start (MariaDB, MySQL), or the process id (SQLite).
+    pub started: String,
+}
+
+impl fmt::Display for ExecutorId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "session {} (since {})", self.session, self.started)
+    }
+}
+
+/// The target's own record of its gate: one row in `lockkeeper_gate`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GateRow {
+    /// The server the row was written on.
+    pub identity: ServerIdentity,
+    /// The newest leader epoch that has taken this target; [`LeaderEpoch::NONE`] when none has.
+    pub leader_epoch: LeaderEpoch,
+    /// The random id of the leader process that holds `leader_epoch`.
+    pub leader_id: Option<Uuid>,
+    /// The newest fence.
+    pub gate_epoch: GateEpoch,
+    /// The newest fence that has been opened; the gate is closed while this is below `gate_epoch`.
+    pub opened: GateEpoch,
+    /// The schema version at the last opening.
+    pub version: Option<SchemaVersion>,
+    /// The session that may pass the barrier.
+    pub executor: Option<ExecutorId>,
+    /// The rollout that closed the gate, or the reason of a break-glass release.
+    pub rollout: Option<String>,
+}
+
+impl GateRow {
+    /// Whether writers are refused.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.opened < self.gate_epoch
+    }
+}
+
+/// Under which right a target is taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Claim {
+    /// The fleet's leader: supersedes every smaller epoch.
+    Leader {
+        /// Its epoch.
+        epoch: LeaderEpoch,
+        /// Random id of this leader process.
+        id: Uuid,
+    },
+    /// `lockkeeper migrate sql` without a fleet: waits for its turn, and refuses a target whose gate a rollout
+    /// has closed.
+    Standalone {
+        /// Who runs it, for others to read: `user@host pid 4711`.
+        who: String,
+    },
+}
+
+/// What `inspect` found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inspection {
+    /// The server as it answers now.
+    pub identity: ServerIdentity,
+    /// Server product and release, for people: `PostgreSQL 15.18`.
+    pub server: String,
+    /// The gate row, if lockkeeper has been here.
+    pub gate_row: Option<GateRow>,
+    /// The ledger, in no particular order.
+    pub ledger: Vec<LedgerEntry>,
+}
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FindingLevel {
+    /// Worth knowing.
+    Info,
+    /// The fence works, but something is outside of it or will be slow.
+    Warning,
+    /// The fence or the migration cannot work: preflight refuses.
+    Error,
+}
+
+/// One thing that preflight found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// How bad it is.
+    pub level: FindingLevel,
+    /// Stable name, for example `not-owner`.
+    pub code: String,
+    /// What was found, naming the object.
+    pub message: String,
+    /// What to do about it: the exact statement where there is one.
+    pub remedy: String,
+}
+
+/// A session or transaction that something is being waited for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Blocker {
+    /// `session` or `prepared transaction`.
+    pub kind: String,
+    /// pid, connection id, or the prepared transaction's name.
+    pub id: String,
+    /// Database user, where it can be seen.
+    pub user: Option<String>,
+    /// Application name, or program, or client host.
+    pub application: Option<String>,
+    /// What it runs or ran last, shortened; `None` when it may not be seen.
+    pub query: Option<String>,
+    /// Age of its transaction (or statement), in milliseconds.
+    pub age_ms: u64,
+}
+
+impl fmt::Display for Blocker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind, self.id)?;
+        if let Some(user) = &self.user {
+            write!(f, " of {user}")?;
+        }
+        if let Some(application) = self.application.as_deref().filter(|a| !a.is_empty()) {
+            write!(f, " ({application})")?;
+        }
+        #[expect(clippy::cast_precision_loss, reason = "seconds for people")]
+        let seconds = self.age_ms as f64 / 1000.0;
+        write!(f, ", {seconds:.1} s old")?;
+        match self.query.as_deref().filter(|q| !q.is_empty()) {
+            Some(query) => write!(f, ": {query}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What raising the barrier did.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct BarrierReport {
+    /// Tables that carry the barrier now, in order of name.
+    pub tables: Vec<String>,
+    /// Sessions that were ended because they did not finish within the patience.
+    pub ended: Vec<Blocker>,
+    /// Whether a barrier of the same fence already stood on every table, so that no writer can have come between.
+    pub continued: bool,
+}
+
+/// A server's message beside its answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notice {
+    /// `NOTICE`, `WARNING`, `Note`, …
+    pub severity: String,
+    /// The text.
+    pub message: String,
+}
+
+/// What `apply` records in the ledger when it succeeds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LedgerWrite {
+    /// The version that is applied or reverted.
+    pub version: SchemaVersion,
+    /// The migration's name, for people.
+    pub name: String,
+    /// Checksum of the *up* script, whatever the direction.
+    pub checksum: String,
+    /// Which way.
+    pub direction: crate::plan::Direction,
+    /// Layout it was read from.
+    pub layout: String,
+    /// Who runs it.
+    pub applied_by: String,
+}
+
+/// What became of an `apply`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Applied {
+    /// It ran.
+    Ran {
+        /// How long it took.
+        duration: Duration,
+        /// What the server said meanwhile.
+        notices: Vec<Notice>,
+    },
+    /// The ledger already said so (another runner did it, or an earlier try whose answer was lost).
+    Already,
+}
+
+/// What a verification script said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VerifyOutcome {
+    /// Nothing raised, and the last query was true.
+    Passed,
+    /// Why not.
+    Failed(String),
+}
+
+/// Something worth showing while a call runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// Statement `index` of `total` starts (both count from 1).
+    Statement {
+        /// Which one.
+        index: usize,
+        /// Of how many.
+        total: usize,
+        /// Its first line, shortened.
+        text: String,
+    },
+    /// The call waits for these.
+    Waiting {
+        /// For what: `lock on public.t`, `transactions older than the barrier`, `another migrator`.
+        what: String,
+        /// Who is in the way, as far as it can be seen.
+        blockers: Vec<Blocker>,
+    },
+    /// A session was ended.
+    Ended(Blocker),
+    /// The server said something.
+    Notice(Notice),
+}
+
+/// Receives progress. Called from within the port's methods: must not block.
+pub trait Observer: Send + Sync {
+    /// Something happened.
+    fn event(&self, event: Event);
+}
+
+/// An observer that listens to nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Silent;
+
+impl Observer for Silent {
+    fn event(&self, _: Event) {}
+}
