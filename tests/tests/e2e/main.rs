@@ -1,0 +1,3 @@
+//! Every test that needs more than one part: one binary, one module per subject.
+
+mod harness;
