@@ -21,7 +21,7 @@ pub mod epoch;
 // WIP gate
 pub mod id;
 // WIP invariant
-// WIP lease
+pub mod lease;
 // WIP permits
 // WIP rollout
 pub mod strength;
