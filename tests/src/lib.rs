@@ -15,9 +15,9 @@
 //!
 //! This crate depends on no `lockkeeper` crate, so that each of them can test with it.
 
-//CLI
+pub mod cli;
 pub mod etcd;
-//GRPC
+pub mod grpcurl;
 pub mod mariadb;
 pub mod ports;
 pub mod postgres;

@@ -22,7 +22,8 @@ const DROP_GRACE: Duration = Duration::from_secs(3);
 pub struct ProcessSpec {
     program: PathBuf,
     arguments: Vec<OsString>,
-    environment: Vec<(OsString, OsString)>,
+    environment: Vec<(OsString, Option<OsString>)>,
+    folder: Option<PathBuf>,
     user: Option<ServerUser>,
     last_signal: LastSignal,
     log: PathBuf,
@@ -60,6 +61,7 @@ impl ProcessSpec {
             program: program.into(),
             arguments: Vec::new(),
             environment: Vec::new(),
+            folder: None,
             user: None,
             last_signal: LastSignal::Kill,
             log: log.into(),
@@ -80,7 +82,18 @@ impl ProcessSpec {
 
     pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
         self.environment
-            .push((name.as_ref().to_owned(), value.as_ref().to_owned()));
+            .push((name.as_ref().to_owned(), Some(value.as_ref().to_owned())));
+        self
+    }
+
+    /// Keeps a variable of the test's own environment from the process.
+    pub fn without_env(mut self, name: impl AsRef<OsStr>) -> Self {
+        self.environment.push((name.as_ref().to_owned(), None));
+        self
+    }
+
+    pub fn current_dir(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.folder = Some(folder.into());
         self
     }
 
@@ -114,7 +127,15 @@ impl ProcessSpec {
             ]);
         }
         command.arg("--").arg(&self.program).args(&self.arguments);
-        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        for (name, value) in &self.environment {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        if let Some(folder) = &self.folder {
+            command.current_dir(folder);
+        }
         let log = append(&self.log)?;
         command
             .stdin(Stdio::null())

@@ -1,11 +1,15 @@
 //! The harness itself: each server starts, answers, and comes back after it was killed.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use anyhow::Result;
 use lockkeeper_tests::etcd::{EtcdCluster, EtcdRelease};
+use lockkeeper_tests::grpcurl::Grpcurl;
 use lockkeeper_tests::mariadb::MariaDb;
+use lockkeeper_tests::ports::Port;
 use lockkeeper_tests::postgres::Postgres;
+use lockkeeper_tests::process::{Process, ProcessSpec};
 use sqlx::{Connection, MySqlConnection, PgConnection};
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -88,5 +92,70 @@ async fn mariadb_answers_and_survives_a_crash() -> Result<()> {
 fn mariadb_has_a_binary_log_when_asked() -> Result<()> {
     let server = MariaDb::options().binary_log().start()?;
     assert_eq!(server.sql("", "SELECT @@log_bin")?, "1");
+    Ok(())
+}
+
+#[test]
+fn grpcurl_says_what_failed() -> Result<()> {
+    let port = Port::reserve()?;
+    let error = Grpcurl::new(port.address())
+        .services()
+        .expect_err("nothing listens there");
+    assert!(error.to_string().contains("connection refused"), "{error}");
+    Ok(())
+}
+
+#[test]
+fn a_paused_process_goes_on_and_a_dropped_one_is_gone() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let spec = ProcessSpec::new("/bin/sh", folder.path().join("log")).args([
+        "-c",
+        "trap 'echo got it; exit 7' TERM; echo up; while :; do sleep 0.02; done",
+    ]);
+    let mut process = Process::spawn(spec.clone())?;
+    process.wait_ready(LIMIT, |process| process.log().contains("up").then_some(()))?;
+    process.pause()?;
+    assert!(
+        process.terminate(Duration::from_millis(200)).is_err(),
+        "a frozen process cannot react"
+    );
+    process.resume()?;
+    assert_eq!(process.wait(LIMIT)?.code(), Some(7));
+    assert!(process.log().contains("got it"));
+
+    let process = Process::spawn(spec)?;
+    let entry = std::path::PathBuf::from(format!("/proc/{}", process.pid()));
+    assert!(entry.exists());
+    drop(process);
+    assert!(!entry.exists());
+    Ok(())
+}
+
+#[test]
+fn a_process_that_ends_early_shows_its_log() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let spec =
+        ProcessSpec::new("/bin/sh", folder.path().join("log")).args(["-c", "echo bad flag >&2; exit 2"]);
+    let error = Process::spawn(spec)?
+        .wait_ready(LIMIT, |_| None::<()>)
+        .expect_err("it has ended");
+    let text = format!("{error:#}");
+    assert!(
+        text.contains("bad flag") && text.contains("exit status: 2"),
+        "{text}"
+    );
+    Ok(())
+}
+
+#[test]
+fn no_port_is_given_twice() -> Result<()> {
+    let reserve = || {
+        // The same seed proposes the same numbers again.
+        fastrand::seed(1);
+        (0..5).map(|_| Port::reserve()).collect::<Result<Vec<_>>>()
+    };
+    let (first, second) = (reserve()?, reserve()?);
+    let numbers: HashSet<u16> = first.iter().chain(&second).map(Port::number).collect();
+    assert_eq!(numbers.len(), 10);
     Ok(())
 }
