@@ -17,6 +17,9 @@ use crate::{tools, wait};
 /// How long a dropped process may take for its orderly end before it is killed.
 const DROP_GRACE: Duration = Duration::from_secs(3);
 
+/// A test process may die before setpriv has asked for the signal: whoever starts with another parent ends.
+const EXEC_UNLESS_ORPHANED: &str = r#"test "$PPID" = "$0" || exit 1; exec "$@""#;
+
 /// What to start, kept so that the same can be started again.
 #[derive(Debug, Clone)]
 pub struct ProcessSpec {
@@ -114,7 +117,7 @@ impl ProcessSpec {
     }
 
     fn command(&self) -> Result<Command> {
-        // setpriv replaces itself by the program, so the pid stays the child's.
+        // setpriv and the shell replace themselves by the program, so the pid stays the child's.
         let mut command = Command::new(tools::find("setpriv")?);
         command.args(["--pdeathsig", self.last_signal.name()]);
         if let Some(user) = &self.user {
@@ -126,7 +129,14 @@ impl ProcessSpec {
                 "--clear-groups",
             ]);
         }
-        command.arg("--").arg(&self.program).args(&self.arguments);
+        command.args([
+            "--",
+            "/bin/sh",
+            "-c",
+            EXEC_UNLESS_ORPHANED,
+            &std::process::id().to_string(),
+        ]);
+        command.arg(&self.program).args(&self.arguments);
         for (name, value) in &self.environment {
             match value {
                 Some(value) => command.env(name, value),
