@@ -14,6 +14,9 @@
 //!   it, and is never given to another commit of the same store.
 //! * A watch from revision r gives every change with a revision >= r, in order, or ends with an error.
 
+pub mod check;
+pub mod embedded;
+
 use std::fmt;
 use std::pin::Pin;
 use std::time::Duration;
@@ -68,6 +71,16 @@ pub enum Guard {
     CreateRevision(String, Revision),
 }
 
+impl Guard {
+    /// The key that it looks at.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        match self {
+            Self::ModRevision(key, _) | Self::CreateRevision(key, _) => key,
+        }
+    }
+}
+
 /// A write of a transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Write {
@@ -82,6 +95,16 @@ pub enum Write {
     },
     /// Removes a key; nothing happens when it does not exist.
     Delete(String),
+}
+
+impl Write {
+    /// The key that it changes.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        match self {
+            Self::Put { key, .. } | Self::Delete(key) => key,
+        }
+    }
 }
 
 /// A transaction: if every guard holds, all writes are applied, and then the prefixes are listed, in one step.
@@ -100,7 +123,7 @@ pub struct Txn {
 pub enum Outcome {
     /// Applied at this revision; one listing per prefix of `lists`.
     Committed {
-        /// The commit's revision.
+        /// The commit's revision. A commit that changed nothing has none of its own and gives the store's.
         revision: Revision,
         /// In the order of `Txn::lists`.
         lists: Vec<Listing>,
@@ -124,6 +147,26 @@ pub enum Change {
         /// Revision of the deletion.
         revision: Revision,
     },
+}
+
+impl Change {
+    /// The key that changed.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        match self {
+            Self::Put(entry) => &entry.key,
+            Self::Delete { key, .. } => key,
+        }
+    }
+
+    /// Revision of the commit that changed it.
+    #[must_use]
+    pub fn revision(&self) -> Revision {
+        match self {
+            Self::Put(entry) => entry.mod_revision,
+            Self::Delete { revision, .. } => *revision,
+        }
+    }
 }
 
 /// Why a store operation gave no answer.
