@@ -1,0 +1,22 @@
+//! SQL text, as far as a migrator must understand it: where a statement ends, and what sort it is.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`statement`] | one statement: text, place, kind |
+//! | [`split`](mod@split) | a file's text into statements |
+//! | `lexer` | tokens per dialect; knows quotes and comments, not grammar |
+//! | `body` | which semicolons lie inside a body and end nothing |
+//! | `classify` | the kind of a statement by its leading words |
+//!
+//! Nothing here parses SQL: the server does. A wrong guess about *where a statement ends* would change what
+//! runs, so lexing follows each server's own client; a wrong guess about *kind* only makes a file run statement
+//! by statement, or fail loudly.
+
+mod body;
+mod classify;
+mod lexer;
+pub mod split;
+pub mod statement;
+
+pub use split::{SplitError, SplitProblem, split};
+pub use statement::{Statement, StatementKind, TransactionVerb};
