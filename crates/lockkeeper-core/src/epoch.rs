@@ -19,7 +19,10 @@ pub struct LeaderEpoch {
 
 impl LeaderEpoch {
     /// The epoch of a target that no leader has ever taken; smaller than every leader's.
-    pub const NONE: Self = Self { generation: 0, revision: 0 };
+    pub const NONE: Self = Self {
+        generation: 0,
+        revision: 0,
+    };
 }
 
 impl fmt::Display for LeaderEpoch {
@@ -37,7 +40,10 @@ impl FromStr for LeaderEpoch {
     type Err = EpochError;
     fn from_str(text: &str) -> Result<Self, EpochError> {
         let error = || EpochError(text.to_owned());
-        let (generation, revision) = text.strip_prefix('e').and_then(|t| t.split_once('.')).ok_or_else(error)?;
+        let (generation, revision) = text
+            .strip_prefix('e')
+            .and_then(|t| t.split_once('.'))
+            .ok_or_else(error)?;
         Ok(Self {
             generation: generation.parse().map_err(|_| error())?,
             revision: revision.parse().map_err(|_| error())?,
@@ -74,10 +80,19 @@ mod tests {
 
     #[test]
     fn a_raised_generation_beats_any_revision() {
-        let before_restore = LeaderEpoch { generation: 1, revision: 900 };
-        let after_adopt = LeaderEpoch { generation: 2, revision: 3 };
+        let before_restore = LeaderEpoch {
+            generation: 1,
+            revision: 900,
+        };
+        let after_adopt = LeaderEpoch {
+            generation: 2,
+            revision: 3,
+        };
         assert!(after_adopt > before_restore);
-        assert_eq!(before_restore.to_string().parse::<LeaderEpoch>(), Ok(before_restore));
+        assert_eq!(
+            before_restore.to_string().parse::<LeaderEpoch>(),
+            Ok(before_restore)
+        );
     }
 
     #[test]

@@ -45,14 +45,28 @@ fn check(what: &'static str, name: &str, allow_slash: bool) -> Result<(), NameEr
         return Err(NameError::Empty { what });
     }
     if name.len() > NAME_MAX_BYTES {
-        return Err(NameError::TooLong { what, len: name.len() });
+        return Err(NameError::TooLong {
+            what,
+            len: name.len(),
+        });
     }
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') || (allow_slash && c == '/');
+    let allowed =
+        |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') || (allow_slash && c == '/');
     let extra = if allow_slash { "/ " } else { "" };
     match name.chars().find(|c| !allowed(*c)) {
-        Some(found) => Err(NameError::BadCharacter { what, name: name.to_owned(), found, extra }),
+        Some(found) => Err(NameError::BadCharacter {
+            what,
+            name: name.to_owned(),
+            found,
+            extra,
+        }),
         None if allow_slash && (name.starts_with('/') || name.ends_with('/') || name.contains("//")) => {
-            Err(NameError::BadCharacter { what, name: name.to_owned(), found: '/', extra })
+            Err(NameError::BadCharacter {
+                what,
+                name: name.to_owned(),
+                found: '/',
+                extra,
+            })
         }
         None => Ok(()),
     }
@@ -202,7 +216,10 @@ mod tests {
             "kratos/eu".parse::<Region>().unwrap_err().to_string(),
             "region \"kratos/eu\" holds '/'; letters, digits and . _ - are allowed"
         );
-        assert_eq!("".parse::<FleetName>().unwrap_err().to_string(), "fleet name is empty");
+        assert_eq!(
+            "".parse::<FleetName>().unwrap_err().to_string(),
+            "fleet name is empty"
+        );
         assert!("a//b".parse::<TargetName>().is_err());
         assert!("/a".parse::<TargetName>().is_err());
         assert!("x".repeat(129).parse::<AgentId>().is_err());
@@ -210,7 +227,10 @@ mod tests {
 
     #[test]
     fn session_ids_survive_text() {
-        let id = SessionId { coordinator: "c1".parse().unwrap(), start: Uuid::from_u128(7) };
+        let id = SessionId {
+            coordinator: "c1".parse().unwrap(),
+            start: Uuid::from_u128(7),
+        };
         assert_eq!(id.to_string().parse::<SessionId>().unwrap(), id);
         assert!("c1".parse::<SessionId>().is_err());
     }

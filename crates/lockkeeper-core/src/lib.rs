@@ -16,14 +16,14 @@
 //! | [`rollout`] | one target's way through a rollout: `step(state, event) -> (state, commands)` |
 //! | [`invariant`] | the promises I1 to I6 as predicates |
 
-// WIP drain
+pub mod drain;
 pub mod epoch;
-// WIP gate
+pub mod gate;
 pub mod id;
-// WIP invariant
+pub mod invariant;
 pub mod lease;
 // WIP permits
-// WIP rollout
+pub mod rollout;
 pub mod strength;
 pub mod time;
 pub mod version;

@@ -136,7 +136,10 @@ mod tests {
     use super::*;
 
     fn range(min: &str, max: &str) -> VersionRange {
-        VersionRange { min: Some(min.into()), max: Some(max.into()) }
+        VersionRange {
+            min: Some(min.into()),
+            max: Some(max.into()),
+        }
     }
 
     #[test]
@@ -144,8 +147,14 @@ mod tests {
         let (two, ten) = ("2".into(), "10".into());
         assert_eq!(VersionOrder::Lexical.compare(&two, &ten), Some(Ordering::Greater));
         assert_eq!(VersionOrder::Numeric.compare(&two, &ten), Some(Ordering::Less));
-        assert_eq!(VersionOrder::Parts.compare(&"1_10".into(), &"1.2".into()), Some(Ordering::Greater));
-        assert_eq!(VersionOrder::Parts.compare(&"1.0".into(), &"1".into()), Some(Ordering::Equal));
+        assert_eq!(
+            VersionOrder::Parts.compare(&"1_10".into(), &"1.2".into()),
+            Some(Ordering::Greater)
+        );
+        assert_eq!(
+            VersionOrder::Parts.compare(&"1.0".into(), &"1".into()),
+            Some(Ordering::Equal)
+        );
     }
 
     #[test]
@@ -157,9 +166,21 @@ mod tests {
     #[test]
     fn an_unknown_version_does_not_fit() {
         assert_eq!(range("1", "9").fit(VersionOrder::Numeric, None), Fit::Unknown);
-        assert_eq!(range("1", "x").fit(VersionOrder::Numeric, Some(&"3".into())), Fit::Unknown);
-        assert_eq!(range("1", "9").fit(VersionOrder::Numeric, Some(&"10".into())), Fit::SchemaTooNew);
-        assert_eq!(range("2", "9").fit(VersionOrder::Numeric, Some(&"1".into())), Fit::SchemaTooOld);
-        assert_eq!(range("2", "9").fit(VersionOrder::Numeric, Some(&"9".into())), Fit::Fits);
+        assert_eq!(
+            range("1", "x").fit(VersionOrder::Numeric, Some(&"3".into())),
+            Fit::Unknown
+        );
+        assert_eq!(
+            range("1", "9").fit(VersionOrder::Numeric, Some(&"10".into())),
+            Fit::SchemaTooNew
+        );
+        assert_eq!(
+            range("2", "9").fit(VersionOrder::Numeric, Some(&"1".into())),
+            Fit::SchemaTooOld
+        );
+        assert_eq!(
+            range("2", "9").fit(VersionOrder::Numeric, Some(&"9".into())),
+            Fit::Fits
+        );
     }
 }

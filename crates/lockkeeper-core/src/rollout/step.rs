@@ -1,0 +1,332 @@
+//! The decision table: one arm per reaction, each with its reason.
+
+use super::{Damage, Event, Goal, HeldAt, OnFailure, State, Target};
+
+/// An event that makes no sense in the state it met. Operators' requests can be rejected; for the driver's own
+/// events it is a bug.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{event} makes no sense while the target is {state:?}")]
+pub struct Rejected {
+    /// Where the target stood.
+    pub state: State,
+    /// What came.
+    pub event: &'static str,
+}
+
+/// The target after `event`. Its next command is [`Target::command`].
+///
+/// # Errors
+/// [`Rejected`] when the event makes no sense in this state; the target stays as it was.
+pub fn step(target: &Target, event: Event) -> Result<Target, Rejected> {
+    use State::{
+        Aborted, Done, Fencing, Held, Migrating, Opening, Pending, Preflight, RolledBack, RollingBack,
+        Verifying,
+    };
+    let to = |state: State| {
+        Ok(Target {
+            state,
+            ..target.clone()
+        })
+    };
+    let because = |state: State, reason: String| {
+        Ok(Target {
+            state,
+            reason,
+            ..target.clone()
+        })
+    };
+    let rejected = |event| {
+        Err(Rejected {
+            state: target.state,
+            event,
+        })
+    };
+    let hold = |reason: String| because(Held(held_at(target.state)), reason);
+
+    match (target.state, event) {
+        (Pending, Event::Start) => to(Preflight),
+        // A new leader looks again; the gate was not touched.
+        (_, Event::Start) => rejected("start"),
+
+        // Already there: no reason to close a gate.
+        (Preflight, Event::PreflightPassed { from, to, pending: 0 }) => Ok(Target {
+            state: Done,
+            from,
+            to,
+            ..target.clone()
+        }),
+        (Preflight, Event::PreflightPassed { from, to, .. }) => Ok(Target {
+            state: Fencing,
+            from,
+            to,
+            ..target.clone()
+        }),
+        (_, Event::PreflightPassed { .. }) => rejected("a passed preflight"),
+        // Nothing was touched, so there is nothing to undo, whatever the policy.
+        (Preflight, Event::PreflightRefused(reason)) => because(Aborted, reason),
+        (_, Event::PreflightRefused(_)) => rejected("a refused preflight"),
+
+        (Fencing, Event::Fenced) => to(Migrating),
+        (_, Event::Fenced) => rejected("a raised fence"),
+        // No statement ran: writers get their gate back.
+        (Fencing, Event::FenceFailed(reason)) => because(Verifying(Goal::Unchanged), reason),
+        // The fence could not be raised again after a loss; the barrier may still stand, so a person looks.
+        (Migrating | Verifying(_) | Opening(_) | RollingBack, Event::FenceFailed(reason)) => hold(reason),
+        (_, Event::FenceFailed(_)) => rejected("a failed fence"),
+
+        (Migrating, Event::Migrated) => to(Verifying(Goal::New)),
+        (_, Event::Migrated) => rejected("applied migrations"),
+        // Half a migration cannot be reverted by a script that expects a whole one.
+        (
+            Migrating,
+            Event::MigrationFailed {
+                damage: Damage::Unclear,
+                reason,
+            },
+        ) => hold(reason),
+        (
+            Migrating,
+            Event::MigrationFailed {
+                damage: Damage::Clean,
+                reason,
+            },
+        ) => match target.on_failure {
+            OnFailure::Hold => hold(reason),
+            OnFailure::Rollback | OnFailure::Continue => because(RollingBack, reason),
+        },
+        (_, Event::MigrationFailed { .. }) => rejected("a failed migration"),
+
+        (Verifying(goal), Event::Verified) => to(Opening(goal)),
+        (_, Event::Verified) => rejected("a passed verification"),
+        (Verifying(Goal::New), Event::VerificationFailed(reason)) => match target.on_failure {
+            OnFailure::Hold => hold(reason),
+            OnFailure::Rollback | OnFailure::Continue => because(RollingBack, reason),
+        },
+        // Not even the old version is what it should be: no gate opens on that.
+        (Verifying(Goal::Unchanged | Goal::Restored), Event::VerificationFailed(reason)) => hold(reason),
+        (_, Event::VerificationFailed(_)) => rejected("a failed verification"),
+
+        (Opening(Goal::New), Event::Opened) => to(Done),
+        (Opening(Goal::Unchanged), Event::Opened) => to(Aborted),
+        (Opening(Goal::Restored), Event::Opened) => to(RolledBack),
+        (_, Event::Opened) => rejected("an opening"),
+
+        // What was verified may not be true any more (SQLite loses the whole fence with its session): go back to
+        // the step that establishes it; where it still holds, that step does nothing.
+        (Migrating | Verifying(Goal::New) | Opening(Goal::New), Event::FenceRenewed) => to(Migrating),
+        (RollingBack | Verifying(Goal::Restored) | Opening(Goal::Restored), Event::FenceRenewed) => {
+            to(RollingBack)
+        }
+        (Verifying(Goal::Unchanged) | Opening(Goal::Unchanged), Event::FenceRenewed) => {
+            to(Verifying(Goal::Unchanged))
+        }
+        (_, Event::FenceRenewed) => rejected("a renewed fence"),
+
+        // Writers may have written since: nothing here may be continued without a person.
+        (Fencing | Migrating | Verifying(_) | RollingBack, Event::GateFoundOpen(reason)) => {
+            because(Held(HeldAt::ReleasedByHand), reason)
+        }
+        (_, Event::GateFoundOpen(_)) => rejected("an open gate row"),
+
+        (RollingBack, Event::Reverted) => to(Verifying(Goal::Restored)),
+        (_, Event::Reverted) => rejected("a reverted migration"),
+        (RollingBack, Event::RevertFailed(reason)) => hold(reason),
+        (_, Event::RevertFailed(_)) => rejected("a failed revert"),
+
+        (
+            Preflight | Fencing | Migrating | Verifying(_) | Opening(_) | RollingBack,
+            Event::NeedsPerson(reason),
+        ) => hold(reason),
+        (_, Event::NeedsPerson(_)) => rejected("a hold"),
+
+        (Pending | Preflight | Held(HeldAt::BeforeFence), Event::AbortRequested(reason)) => {
+            because(Aborted, reason)
+        }
+        (Fencing, Event::AbortRequested(reason)) => because(Verifying(Goal::Unchanged), reason),
+        // Whatever is committed by now is found in the ledger and reverted.
+        (Migrating | Verifying(Goal::New) | Held(HeldAt::Fenced), Event::AbortRequested(reason)) => {
+            because(RollingBack, reason)
+        }
+        // The verified new version is being opened: that is a matter of milliseconds and cannot be taken back.
+        (Opening(_), Event::AbortRequested(_)) => rejected("an abort"),
+        // It is on its way back already.
+        (RollingBack | Verifying(Goal::Unchanged | Goal::Restored), Event::AbortRequested(_)) => {
+            Ok(target.clone())
+        }
+        // A person opened the gate and answers for the schema as it is; only a retry fences it again.
+        (Held(HeldAt::ReleasedByHand), Event::AbortRequested(reason)) => because(Aborted, reason),
+        (Done | Aborted | RolledBack, Event::AbortRequested(_)) => rejected("an abort"),
+
+        (Held(HeldAt::Fenced), Event::RetryRequested) => because(Migrating, String::new()),
+        // Another fence, under a new epoch.
+        (Held(HeldAt::BeforeFence | HeldAt::ReleasedByHand), Event::RetryRequested) => Ok(Target {
+            state: Preflight,
+            reason: String::new(),
+            gate_epoch: None,
+            ..target.clone()
+        }),
+        (_, Event::RetryRequested) => rejected("a retry"),
+    }
+}
+
+fn held_at(state: State) -> HeldAt {
+    if state.is_fenced() {
+        HeldAt::Fenced
+    } else {
+        HeldAt::BeforeFence
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::invariant;
+
+    const STATES: [State; 17] = [
+        State::Pending,
+        State::Preflight,
+        State::Fencing,
+        State::Migrating,
+        State::Verifying(Goal::New),
+        State::Verifying(Goal::Unchanged),
+        State::Verifying(Goal::Restored),
+        State::Opening(Goal::New),
+        State::Opening(Goal::Unchanged),
+        State::Opening(Goal::Restored),
+        State::RollingBack,
+        State::Held(HeldAt::BeforeFence),
+        State::Held(HeldAt::Fenced),
+        State::Held(HeldAt::ReleasedByHand),
+        State::Done,
+        State::Aborted,
+        State::RolledBack,
+    ];
+
+    fn events() -> Vec<Event> {
+        let r = || "why".to_owned();
+        vec![
+            Event::Start,
+            Event::PreflightPassed {
+                from: None,
+                to: Some("2".into()),
+                pending: 1,
+            },
+            Event::PreflightPassed {
+                from: None,
+                to: Some("2".into()),
+                pending: 0,
+            },
+            Event::PreflightRefused(r()),
+            Event::Fenced,
+            Event::FenceFailed(r()),
+            Event::Migrated,
+            Event::MigrationFailed {
+                damage: Damage::Clean,
+                reason: r(),
+            },
+            Event::MigrationFailed {
+                damage: Damage::Unclear,
+                reason: r(),
+            },
+            Event::Verified,
+            Event::VerificationFailed(r()),
+            Event::Opened,
+            Event::FenceRenewed,
+            Event::GateFoundOpen(r()),
+            Event::Reverted,
+            Event::RevertFailed(r()),
+            Event::NeedsPerson(r()),
+            Event::AbortRequested(r()),
+            Event::RetryRequested,
+        ]
+    }
+
+    fn at(state: State, on_failure: OnFailure) -> Target {
+        Target {
+            state,
+            ..Target::new(on_failure)
+        }
+    }
+
+    #[test]
+    fn every_state_meets_every_event_and_no_leader_stops_between() {
+        for on_failure in [OnFailure::Rollback, OnFailure::Hold, OnFailure::Continue] {
+            for state in STATES {
+                for event in events() {
+                    let before = at(state, on_failure);
+                    if let Ok(after) = step(&before, event.clone()) {
+                        assert_eq!(invariant::progress(&after), Ok(()), "{state:?} + {event:?}");
+                        assert_eq!(
+                            invariant::opens_verified(&before, &after),
+                            Ok(()),
+                            "{state:?} + {event:?}"
+                        );
+                        assert!(!state.is_final(), "{state:?} is final but {event:?} moved it");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_happy_path() {
+        let mut target = Target::new(OnFailure::Rollback);
+        for event in [
+            Event::Start,
+            Event::PreflightPassed {
+                from: Some("1".into()),
+                to: Some("5".into()),
+                pending: 4,
+            },
+            Event::Fenced,
+            Event::Migrated,
+            Event::Verified,
+            Event::Opened,
+        ] {
+            target = step(&target, event).unwrap();
+        }
+        assert_eq!(target.state, State::Done);
+        assert_eq!(target.command(), None);
+    }
+
+    #[test]
+    fn a_half_applied_migration_is_held_whatever_the_policy() {
+        for on_failure in [OnFailure::Rollback, OnFailure::Hold, OnFailure::Continue] {
+            let failed = Event::MigrationFailed {
+                damage: Damage::Unclear,
+                reason: "x".into(),
+            };
+            let held = step(&at(State::Migrating, on_failure), failed).unwrap();
+            assert_eq!(held.state, State::Held(HeldAt::Fenced));
+            assert_eq!(held.reason, "x");
+        }
+    }
+
+    #[test]
+    fn a_failed_migration_ends_rolled_back_only_after_verification() {
+        let mut target = at(State::Migrating, OnFailure::Rollback);
+        let failed = Event::MigrationFailed {
+            damage: Damage::Clean,
+            reason: "syntax error".into(),
+        };
+        for (event, state) in [
+            (failed, State::RollingBack),
+            (Event::Reverted, State::Verifying(Goal::Restored)),
+            (Event::Verified, State::Opening(Goal::Restored)),
+            (Event::Opened, State::RolledBack),
+        ] {
+            target = step(&target, event).unwrap();
+            assert_eq!(target.state, state);
+            assert_eq!(target.reason, "syntax error", "the reason stays to the end");
+        }
+    }
+
+    #[test]
+    fn a_renewed_fence_never_leaves_an_old_verification_standing() {
+        for state in STATES {
+            if let Ok(after) = step(&at(state, OnFailure::Rollback), Event::FenceRenewed) {
+                assert!(!matches!(after.state, State::Opening(_)), "{state:?}");
+            }
+        }
+    }
+}
