@@ -13,6 +13,7 @@
 //! | [`lease`] | write leases: the holder's deadline and the granter's deadline |
 //! | [`permits`] | the agent's side of one target: what may be written now, what was promised |
 //! | [`drain`] | the coordinator's lease book, and the leader's verdict *drained* |
+//! | [`spec`] | what operators declare: targets and rollouts |
 //! | [`rollout`] | one target's way through a rollout: `step(state, event) -> (state, commands)` |
 //! | [`invariant`] | the promises I1 to I6 as predicates |
 
@@ -22,8 +23,9 @@ pub mod gate;
 pub mod id;
 pub mod invariant;
 pub mod lease;
-// WIP permits
+pub mod permits;
 pub mod rollout;
+pub mod spec;
 pub mod strength;
 pub mod time;
 pub mod version;
