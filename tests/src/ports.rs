@@ -2,7 +2,6 @@
 
 use std::fs::{self, File};
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
@@ -14,7 +13,7 @@ const RANGE: std::ops::Range<u16> = 20_000..32_000;
 /// More tries than there can be busy ports on a sane machine.
 const TRIES: usize = 1_000;
 
-/// A TCP port that no other test on this machine is given while this value lives.
+/// A TCP port that no other test of this user is given while this value lives.
 #[derive(Debug)]
 pub struct Port {
     number: u16,
@@ -48,9 +47,9 @@ impl Port {
 }
 
 fn lock_folder() -> Result<PathBuf> {
-    let folder = std::env::temp_dir().join("lockkeeper-test-ports");
+    // One per user: nobody else may open another user's files there.
+    let user = rustix::process::geteuid().as_raw();
+    let folder = std::env::temp_dir().join(format!("lockkeeper-test-ports-{user}"));
     fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
-    // Tests of another user take part too. Only the owner may change the mode, so a failure means it is done.
-    let _ = fs::set_permissions(&folder, fs::Permissions::from_mode(0o777));
     Ok(folder)
 }
