@@ -8,8 +8,6 @@ pub mod convert;
 #[expect(
     clippy::all,
     clippy::allow_attributes,
-    missing_debug_implementations,
-    unreachable_pub,
     reason = "generated code"
 )]
 pub mod v1 {

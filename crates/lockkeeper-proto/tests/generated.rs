@@ -13,8 +13,15 @@ const FILES: [&str; 4] = [
 fn generate(into: &Path) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto");
     let descriptors = protox::compile(FILES, [&root]).expect("the .proto files compile");
-    std::fs::write(into.join("descriptor.bin"), prost::Message::encode_to_vec(&descriptors)).unwrap();
-    tonic_prost_build::configure().out_dir(into).compile_fds(descriptors).expect("code is generated");
+    std::fs::write(
+        into.join("descriptor.bin"),
+        prost::Message::encode_to_vec(&descriptors),
+    )
+    .unwrap();
+    tonic_prost_build::configure()
+        .out_dir(into)
+        .compile_fds(descriptors)
+        .expect("code is generated");
 }
 
 #[test]
