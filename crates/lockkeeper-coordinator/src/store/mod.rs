@@ -16,6 +16,7 @@
 
 pub mod check;
 pub mod embedded;
+pub mod etcd;
 
 use std::fmt;
 use std::pin::Pin;

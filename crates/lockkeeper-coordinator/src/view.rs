@@ -1,0 +1,222 @@
+//! A coordinator's picture of the store, kept current by one watch.
+//!
+//! The first picture is listed *inside a transaction that writes* (the session's own key is touched): such a listing
+//! goes through the store's log, so it cannot be older than the session, and a gate that was closed before the
+//! session was made is seen closed. The watch continues from the next revision.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use lockkeeper_core::drain::DrainReport;
+use lockkeeper_core::gate::Gate;
+use lockkeeper_core::id::{RolloutId, SessionId, TargetName};
+use lockkeeper_core::spec::TargetSpec;
+use serde::de::DeserializeOwned;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use crate::records::{ProgressRecord, RolloutRecord, SessionRecord, Stored, decode, key};
+use crate::session::Session;
+use crate::store::{Change, Entry, Listing, Store, StoreError};
+
+/// Pause before a broken watch is listed and opened again.
+const REWATCH_PAUSE: Duration = Duration::from_millis(200);
+
+/// Everything that the store says, parsed. Records that do not parse are left out and logged: whoever needs one
+/// finds it missing, and fails closed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FleetView {
+    /// Revision that this picture is complete up to.
+    pub revision: u64,
+    /// Coordinators that are present.
+    pub sessions: BTreeMap<SessionId, Stored<SessionRecord>>,
+    /// Coordinators that left cleanly.
+    pub left: BTreeMap<SessionId, ()>,
+    /// Drain reports, by target and session.
+    pub drains: BTreeMap<(TargetName, SessionId), DrainReport>,
+    /// Declared targets.
+    pub targets: BTreeMap<TargetName, Stored<TargetSpec>>,
+    /// Gates.
+    pub gates: BTreeMap<TargetName, Stored<Gate>>,
+    /// Rollouts that work on targets.
+    pub active: BTreeMap<TargetName, Stored<RolloutId>>,
+    /// Rollouts.
+    pub rollouts: BTreeMap<RolloutId, Stored<RolloutRecord>>,
+    /// Rollouts' targets.
+    pub progress: BTreeMap<(RolloutId, TargetName), Stored<ProgressRecord>>,
+}
+
+/// Which collection a key belongs to, with the key's parsed rest.
+enum Place {
+    Session(SessionId),
+    Left(SessionId),
+    Drain(SessionId, TargetName),
+    Target(TargetName),
+    Gate(TargetName),
+    Active(TargetName),
+    Rollout(RolloutId),
+    Progress(RolloutId, TargetName),
+    Elsewhere,
+}
+
+fn place(full: &str) -> Option<Place> {
+    let rest = |prefix: &str| full.strip_prefix(prefix);
+    Some(if let Some(id) = rest(key::SESSIONS) {
+        Place::Session(id.parse().ok()?)
+    } else if let Some(id) = rest(key::LEFT) {
+        Place::Left(id.parse().ok()?)
+    } else if let Some(rest) = rest(key::DRAINS) {
+        let mut parts = rest.splitn(3, '/');
+        let (name, start, target) = (parts.next()?, parts.next()?, parts.next()?);
+        Place::Drain(format!("{name}/{start}").parse().ok()?, target.parse().ok()?)
+    } else if let Some(name) = rest(key::TARGETS) {
+        Place::Target(name.parse().ok()?)
+    } else if let Some(name) = rest(key::GATES) {
+        Place::Gate(name.parse().ok()?)
+    } else if let Some(name) = rest(key::ACTIVE) {
+        Place::Active(name.parse().ok()?)
+    } else if let Some(id) = rest(key::ROLLOUTS) {
+        Place::Rollout(id.parse().ok()?)
+    } else if let Some(rest) = rest(key::PROGRESS) {
+        let (id, target) = rest.split_once('/')?;
+        Place::Progress(id.parse().ok()?, target.parse().ok()?)
+    } else {
+        Place::Elsewhere
+    })
+}
+
+fn put<K: Ord, T: DeserializeOwned>(into: &mut BTreeMap<K, Stored<T>>, at: K, entry: &Entry) {
+    match decode(entry) {
+        Ok(record) => {
+            let (create_revision, mod_revision) = (entry.create_revision, entry.mod_revision);
+            into.insert(at, Stored { record, create_revision, mod_revision });
+        }
+        Err(error) => {
+            warn!(%error, "leaving out a record");
+            into.remove(&at);
+        }
+    }
+}
+
+impl FleetView {
+    /// A picture from a listing of everything.
+    #[must_use]
+    pub fn from_listing(listing: &Listing) -> Self {
+        let mut view = Self { revision: listing.revision, ..Self::default() };
+        for entry in &listing.entries {
+            view.put(entry);
+        }
+        view
+    }
+
+    fn put(&mut self, entry: &Entry) {
+        self.revision = self.revision.max(entry.mod_revision);
+        match place(&entry.key) {
+            Some(Place::Session(id)) => put(&mut self.sessions, id, entry),
+            Some(Place::Left(id)) => drop(self.left.insert(id, ())),
+            Some(Place::Drain(session, target)) => match decode(entry) {
+                Ok(report) => drop(self.drains.insert((target, session), report)),
+                Err(error) => warn!(%error, "leaving out a drain report"),
+            },
+            Some(Place::Target(name)) => put(&mut self.targets, name, entry),
+            Some(Place::Gate(name)) => put(&mut self.gates, name, entry),
+            Some(Place::Active(name)) => put(&mut self.active, name, entry),
+            Some(Place::Rollout(id)) => put(&mut self.rollouts, id, entry),
+            Some(Place::Progress(id, target)) => put(&mut self.progress, (id, target), entry),
+            Some(Place::Elsewhere) => {}
+            None => warn!(key = entry.key, "unknown key"),
+        }
+    }
+
+    fn delete(&mut self, full: &str, revision: u64) {
+        self.revision = self.revision.max(revision);
+        match place(full) {
+            Some(Place::Session(id)) => drop(self.sessions.remove(&id)),
+            Some(Place::Left(id)) => drop(self.left.remove(&id)),
+            Some(Place::Drain(session, target)) => drop(self.drains.remove(&(target, session))),
+            Some(Place::Target(name)) => drop(self.targets.remove(&name)),
+            Some(Place::Gate(name)) => drop(self.gates.remove(&name)),
+            Some(Place::Active(name)) => drop(self.active.remove(&name)),
+            Some(Place::Rollout(id)) => drop(self.rollouts.remove(&id)),
+            Some(Place::Progress(id, target)) => drop(self.progress.remove(&(id, target))),
+            Some(Place::Elsewhere) | None => {}
+        }
+    }
+
+    /// Applies what a watch saw. Gives the values of this session's heartbeats among it.
+    pub fn apply(&mut self, changes: &[Change]) {
+        for change in changes {
+            match change {
+                Change::Put(entry) => self.put(entry),
+                Change::Delete { key, revision } => self.delete(key, *revision),
+            }
+        }
+    }
+}
+
+/// Keeps a [`FleetView`] current until cancelled.
+#[derive(Debug)]
+pub struct Watcher {
+    store: Arc<dyn Store>,
+    session: Arc<Session>,
+    sender: watch::Sender<FleetView>,
+}
+
+impl Watcher {
+    /// Takes the first picture. From here on [`Self::run`] keeps it.
+    ///
+    /// # Errors
+    /// The store did not answer, or the session is gone.
+    pub async fn start(
+        store: Arc<dyn Store>,
+        session: Arc<Session>,
+    ) -> Result<(Self, watch::Receiver<FleetView>), StoreError> {
+        let view = FleetView::from_listing(&session.list_everything().await?);
+        let (sender, receiver) = watch::channel(view);
+        Ok((Self { store, session, sender }, receiver))
+    }
+
+    /// Watches until cancelled. A watch that breaks is opened again from the next revision, or, when that was
+    /// compacted, from a new picture.
+    pub async fn run(self, cancel: CancellationToken) {
+        while !cancel.is_cancelled() {
+            let ended = tokio::select! {
+                () = cancel.cancelled() => return,
+                ended = self.follow() => ended,
+            };
+            debug!(reason = %ended, "store watch ended, opening it again");
+            tokio::select! {
+                () = cancel.cancelled() => return,
+                () = tokio::time::sleep(REWATCH_PAUSE.mul_f64(0.5 + fastrand::f64())) => {}
+            }
+            if matches!(ended, StoreError::Compacted(_)) {
+                match self.session.list_everything().await {
+                    Ok(listing) => drop(self.sender.send_replace(FleetView::from_listing(&listing))),
+                    Err(error) => warn!(%error, "cannot list the store"),
+                }
+            }
+        }
+    }
+
+    /// Follows one watch until it breaks; gives why.
+    async fn follow(&self) -> StoreError {
+        let from = self.sender.borrow().revision + 1;
+        let mut changes = match self.store.watch("", from).await {
+            Ok(changes) => changes,
+            Err(error) => return error,
+        };
+        loop {
+            match changes.next().await {
+                Some(Ok(batch)) => {
+                    self.session.observe(&batch);
+                    self.sender.send_modify(|view| view.apply(&batch));
+                }
+                Some(Err(error)) => return error,
+                None => return StoreError::Unavailable("watch ended".to_owned()),
+            }
+        }
+    }
+}
