@@ -30,10 +30,13 @@ lacks() { missing+=("$1"); }
 
 has_postgres() { compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || has initdb; }
 
+# protoc with the descriptions of the well-known types, which Debian packages by themselves.
+has_protoc() { has protoc && (cd / && "$(where protoc)" -o /dev/null google/protobuf/descriptor.proto 2>/dev/null); }
+
 # Prints the Debian packages that the level in $1 still lacks.
 wanted_packages() {
     has cc || echo gcc libc6-dev
-    has protoc || echo protobuf-compiler
+    has_protoc || echo protobuf-compiler libprotobuf-dev
     [ "$1" = test ] || return 0
     has etcd || [ -x "$bin/etcd-3.4" ] || echo etcd-server
     has_postgres || echo postgresql
@@ -140,7 +143,7 @@ check_cargo() {
 check_demo() {
     check_cargo
     has cc || lacks "a C compiler: Debian package gcc (with libc6-dev)"
-    has protoc || lacks "protoc: Debian package protobuf-compiler"
+    has_protoc || lacks "protoc with google/protobuf/*.proto: Debian packages protobuf-compiler and libprotobuf-dev"
 }
 
 has_rust_components() { cargo fmt --version >/dev/null 2>&1 && cargo clippy --version >/dev/null 2>&1; }
