@@ -1,0 +1,191 @@
+//! What a migration directory becomes.
+
+use std::cmp::Ordering;
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use lockkeeper_core::version::{SchemaVersion, VersionOrder};
+use serde::{Deserialize, Serialize};
+
+use super::files::read_text;
+use super::transaction::{FileRule, TransactionMode, decide};
+use super::{Checksum, Layout, SourceError};
+use crate::dialect::Dialect;
+use crate::sql::{Statement, split};
+
+/// All migrations of a source, for one dialect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MigrationSet {
+    /// The layout that was read.
+    pub layout: Layout,
+    /// The layout's own order of versions.
+    pub order: VersionOrder,
+    /// The migrations, ascending in that order; no version is there twice.
+    pub migrations: Vec<Arc<Migration>>,
+    /// The files that are no migration for this dialect, and why, by path.
+    pub skipped: Vec<Skipped>,
+}
+
+impl MigrationSet {
+    /// The migration of this version. `1` and `001` are one version where the layout counts them as numbers.
+    #[must_use]
+    pub fn get(&self, version: &SchemaVersion) -> Option<&Arc<Migration>> {
+        self.migrations.iter().find(|m| self.same(&m.version, version))
+    }
+
+    /// The newest version.
+    #[must_use]
+    pub fn latest(&self) -> Option<&SchemaVersion> {
+        self.migrations.last().map(|m| &m.version)
+    }
+
+    /// Whether two texts name one version in this set's order.
+    #[must_use]
+    pub fn same(&self, a: &SchemaVersion, b: &SchemaVersion) -> bool {
+        a == b || self.order.compare(a, b) == Some(Ordering::Equal)
+    }
+}
+
+/// One version of a schema: how to get there, and back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Migration {
+    /// The version.
+    pub version: SchemaVersion,
+    /// The name from the file's name.
+    pub name: String,
+    /// How to get to this version.
+    pub up: Script,
+    /// How to get back, if the source has it.
+    pub down: Option<Script>,
+}
+
+impl Migration {
+    /// The script for a direction; only a down script may be missing.
+    #[must_use]
+    pub fn script(&self, direction: Direction) -> Option<&Script> {
+        match direction {
+            Direction::Up => Some(&self.up),
+            Direction::Down => self.down.as_ref(),
+        }
+    }
+}
+
+/// Which way a script takes the schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Direction {
+    /// To the migration's version.
+    Up,
+    /// From the migration's version to the one before it.
+    Down,
+}
+
+impl fmt::Display for Direction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Up => "up",
+            Self::Down => "down",
+        })
+    }
+}
+
+/// A migration file, read and split.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Script {
+    /// The file.
+    pub path: PathBuf,
+    /// Its text without a byte order mark, line ends untouched. To show it; to run it, take
+    /// [`statements`](Self::statements) or [`body`](Self::body): this may hold a BEGIN and COMMIT of its own.
+    pub text: String,
+    /// The checksum of the text.
+    pub checksum: Checksum,
+    /// Whether the statements run in one transaction.
+    pub transaction: TransactionMode,
+    /// The statements to run, with ranges into [`text`](Self::text). A BEGIN … COMMIT around the whole file is
+    /// not among them: the transaction it asks for is the one that [`transaction`](Self::transaction) promises.
+    pub statements: Vec<Statement>,
+    /// Where that BEGIN and COMMIT stood.
+    pub own_transaction: Option<[Range<usize>; 2]>,
+}
+
+impl Script {
+    /// Reads `path` and splits it.
+    pub(super) fn read(path: &Path, dialect: Dialect, rule: &FileRule) -> Result<Self, SourceError> {
+        Self::of(path, read_text(path)?, dialect, rule)
+    }
+
+    /// Splits `text`, which stands in `path`.
+    pub(super) fn of(
+        path: &Path,
+        text: String,
+        dialect: Dialect,
+        rule: &FileRule,
+    ) -> Result<Self, SourceError> {
+        let statements = split(dialect, &text).map_err(|e| SourceError::Statement {
+            path: path.to_owned(),
+            line: e.line,
+            problem: e.problem,
+        })?;
+        let checksum = Checksum::of(&text);
+        let (transaction, statements, own_transaction) = decide(rule, dialect, statements);
+        Ok(Self {
+            path: path.to_owned(),
+            text,
+            checksum,
+            transaction,
+            statements,
+            own_transaction,
+        })
+    }
+
+    /// The script of a direction that has no file, where the layout allows that: it does nothing.
+    pub(super) fn absent(other_direction: &Path) -> Self {
+        Self {
+            path: other_direction.to_owned(),
+            text: String::new(),
+            checksum: Checksum::of(""),
+            transaction: TransactionMode::Transactional,
+            statements: Vec::new(),
+            own_transaction: None,
+        }
+    }
+
+    /// All statements as one text, for a server that takes a whole file at once; `None` when a BEGIN or COMMIT
+    /// of the file's own stands between them, or when there is no statement.
+    #[must_use]
+    pub fn body(&self) -> Option<&str> {
+        let start = self.statements.first()?.range.start;
+        let end = self.statements.last()?.range.end;
+        let inside = |r: &Range<usize>| start <= r.start && r.end <= end;
+        match &self.own_transaction {
+            Some(ranges) if ranges.iter().any(inside) => None,
+            _ => self.text.get(start..end),
+        }
+    }
+
+    /// Whether it holds SQLite's `PRAGMA foreign_keys`, which does nothing inside a transaction.
+    #[must_use]
+    pub fn sets_foreign_keys(&self) -> bool {
+        self.statements.iter().any(|s| s.kind.is_foreign_keys_pragma())
+    }
+}
+
+/// A file that is no migration for the dialect that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Skipped {
+    /// The file.
+    pub path: PathBuf,
+    /// Why it was skipped.
+    pub reason: String,
+}
+
+impl Skipped {
+    pub(super) fn new(path: &Path, reason: impl Into<String>) -> Self {
+        Self {
+            path: path.to_owned(),
+            reason: reason.into(),
+        }
+    }
+}
