@@ -4,13 +4,17 @@
 //!
 //! | module | what it holds | I/O |
 //! |---|---|---|
+//! | [`db`] | the database port, and its implementation per dialect | talks to databases |
 //! | [`dialect`] | the SQL dialects | none |
+//! | [`dsn`] | where a database is and how to log in | none |
 //! | [`ledger`] | what a target records, as plain data | none |
 //! | [`plan`] | what has to be done, from source and ledger alone; status and verification of both | none |
 //! | [`source`] | migration directories, read unchanged | reads files |
 //! | [`sql`] | where a statement ends, and what sort it is | none |
 
+pub mod db;
 pub mod dialect;
+pub mod dsn;
 pub mod ledger;
 pub mod plan;
 pub mod source;

@@ -15,12 +15,15 @@
 //! * Everything is idempotent: a new leader issues the same command again.
 
 mod error;
+mod open;
+pub mod postgres;
 mod types;
 
 pub use error::{ApplyError, DbError, TakeError};
+pub use open::open;
 pub use types::{
-    Applied, BarrierReport, Blocker, Claim, DatabaseOptions, Event, ExecutorId, Finding, FindingLevel, GateRow,
-    Inspection, LedgerWrite, Notice, Observer, ServerIdentity, Silent, VerifyOutcome,
+    Applied, BarrierReport, Blocker, Claim, DatabaseOptions, Event, ExecutorId, Finding, FindingLevel,
+    GateRow, Inspection, LedgerWrite, Notice, Observer, ServerIdentity, Silent, VerifyOutcome,
 };
 
 use std::fmt;
@@ -79,7 +82,7 @@ pub trait Hand: Send + fmt::Debug {
     fn executor(&self) -> &ExecutorId;
 
     /// Records the fence in the gate row: `gate_epoch` becomes `epoch`, `opened` stays below it. Refuses an epoch
-    /// that is lower than the row's; the same epoch again is success.
+    /// that is lower than the row's, or that has been opened already; the same epoch again is success.
     async fn close(&mut self, epoch: GateEpoch, rollout: &str) -> Result<(), DbError>;
 
     /// Raises the barrier of the closed fence on every user table and waits out, or after `patience` ends, every

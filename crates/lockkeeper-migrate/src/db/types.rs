@@ -211,7 +211,7 @@ pub struct LedgerWrite {
     /// Checksum of the *up* script, whatever the direction.
     pub checksum: String,
     /// Which way.
-    pub direction: crate::plan::Direction,
+    pub direction: crate::source::Direction,
     /// Layout it was read from.
     pub layout: String,
     /// Who runs it.

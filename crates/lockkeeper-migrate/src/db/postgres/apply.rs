@@ -1,0 +1,392 @@
+//! Running a migration in one transaction with its ledger row.
+
+use std::time::Duration;
+
+use futures::TryStreamExt;
+use sqlx::postgres::{PgDatabaseError, PgErrorPosition};
+use sqlx::{AssertSqlSafe, Connection, Either, PgConnection, Row};
+use tokio::time::{Instant, sleep};
+
+use super::hand::PgHand;
+use super::identity::identity;
+use super::ledger;
+use super::notices::Heard;
+use super::session::{db_error, full_message, run};
+use super::watch::{Manner, Watch};
+use crate::db::{Applied, ApplyError, DatabaseOptions, DbError, Event, LedgerWrite, Notice, Observer};
+use crate::source::Script;
+use crate::sql::Statement;
+
+/// Whatever the role's defaults are: under a stricter level the locked row would be an older snapshot's.
+pub(super) const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
+
+/// How often a migration is begun again because a lock was not had within `lock_timeout`.
+const LOCK_TRIES: u32 = 10;
+
+/// Pause after the first of these; doubles, with jitter, up to [`LOCK_PAUSE_MAX`].
+const LOCK_PAUSE: Duration = Duration::from_millis(100);
+
+const LOCK_PAUSE_MAX: Duration = Duration::from_secs(3);
+
+/// Longest excerpt of a statement in an event, in characters.
+const EXCERPT: usize = 100;
+
+/// A statement that the server refused.
+#[derive(Debug)]
+pub(super) struct Refused {
+    pub(super) line: usize,
+    pub(super) code: String,
+    pub(super) message: String,
+}
+
+/// Why a try came to nothing.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// A statement of the script.
+    Statement(Refused),
+    /// Something around it.
+    Db(DbError),
+}
+
+impl From<DbError> for Failure {
+    fn from(error: DbError) -> Self {
+        Self::Db(error)
+    }
+}
+
+impl Failure {
+    fn is_lock(&self) -> bool {
+        matches!(self, Self::Statement(refused) if matches!(refused.code.as_str(), "55P03" | "40P01"))
+    }
+}
+
+/// Whether a failed try is worth another one, and the pause before it.
+pub(super) fn retry_pause(failure: &Failure, tries: u32) -> Option<Duration> {
+    if !failure.is_lock() || tries >= LOCK_TRIES {
+        return None;
+    }
+    let pause = (LOCK_PAUSE * 2u32.saturating_pow(tries)).min(LOCK_PAUSE_MAX);
+    Some(pause.mul_f64(0.5 + fastrand::f64()))
+}
+
+/// One call of `apply`.
+#[derive(Clone, Copy)]
+pub(super) struct Run<'a> {
+    pub(super) script: &'a Script,
+    pub(super) write: &'a LedgerWrite,
+    pub(super) observer: &'a dyn Observer,
+    pub(super) heard: &'a Heard,
+    pub(super) began: Instant,
+}
+
+impl PgHand {
+    pub(super) async fn run_script(
+        &mut self,
+        script: &Script,
+        write: &LedgerWrite,
+        observer: &dyn Observer,
+    ) -> Result<Applied, ApplyError> {
+        let seen = identity(&mut self.session.conn).await?;
+        if seen != self.row.identity {
+            return Err(DbError::IdentityChanged {
+                recorded: self.row.identity.clone(),
+                seen,
+            }
+            .into());
+        }
+        let began = Instant::now();
+        let mut watch = Watch::new(&self.connector, &self.terms.executor, observer);
+        let heard = Heard::default();
+        let run = Run {
+            script,
+            write,
+            observer,
+            heard: &heard,
+            began,
+        };
+        let body = script.body().filter(|_| script.transaction.is_transactional());
+        let work = async {
+            match body {
+                Some(body) => self.run_whole(body, &run, &mut watch).await,
+                None if script.statements.is_empty() => self.run_whole("", &run, &mut watch).await,
+                None => self.run_stepwise(&run, &mut watch).await,
+            }
+        };
+        let outcome = heard.during(work).await;
+        let notices = heard.take();
+        for notice in &notices {
+            observer.event(Event::Notice(notice.clone()));
+        }
+        self.finish(outcome, notices, began).await
+    }
+
+    async fn finish(
+        &mut self,
+        outcome: Result<bool, ApplyError>,
+        notices: Vec<Notice>,
+        began: Instant,
+    ) -> Result<Applied, ApplyError> {
+        let applied = match outcome {
+            Ok(true) => Ok(Applied::Ran {
+                duration: began.elapsed(),
+                notices,
+            }),
+            Ok(false) => return Ok(Applied::Already),
+            // Nothing can be reset in a session that is gone.
+            Err(error @ ApplyError::Db(DbError::ConnectionLost(_) | DbError::Superseded { .. })) => {
+                return Err(error);
+            }
+            Err(error) => Err(error),
+        };
+        let reset = self.reset_session().await;
+        // What was applied stays applied; a session that cannot be reset fails at its next use.
+        if applied.is_err() {
+            return applied;
+        }
+        reset.or_else(|error| {
+            if matches!(error, DbError::ConnectionLost(_)) {
+                Ok(())
+            } else {
+                Err(error)
+            }
+        })?;
+        applied
+    }
+
+    /// All of it in one transaction. False when the ledger already said so.
+    async fn run_whole(
+        &mut self,
+        body: &str,
+        migration: &Run<'_>,
+        watch: &mut Watch<'_>,
+    ) -> Result<bool, ApplyError> {
+        let mut tries = 0;
+        loop {
+            let attempt = self.attempt(body, migration);
+            let failure = match watch.during(attempt, "a lock", Manner::Tell).await {
+                Ok(ran) => return Ok(ran),
+                Err(failure) => failure,
+            };
+            let Some(pause) = retry_pause(&failure, tries) else {
+                return Err(whole_error(failure, tries, watch));
+            };
+            tries += 1;
+            sleep(pause).await;
+        }
+    }
+
+    async fn attempt(&mut self, body: &str, migration: &Run<'_>) -> Result<bool, Failure> {
+        let Run {
+            script,
+            write,
+            observer,
+            ..
+        } = *migration;
+        let epoch = self.fleet_epoch();
+        let settings = self.connector.settings.clone();
+        let mut tx = self.session.conn.begin_with(BEGIN).await.map_err(db_error)?;
+        self.terms
+            .hold(&mut tx, &self.names, settings.lock_timeout)
+            .await?;
+        if ledger::says_so(&mut tx, &self.names, write).await? {
+            return Ok(false);
+        }
+        let before = transaction_id(&mut tx).await?;
+        set_limits(&mut tx, &settings).await?;
+        run_body(&mut tx, body, &script.statements, observer).await?;
+        let last_line = script.statements.last().map_or(1, |s| s.line as usize);
+        // Deferred constraints fail here rather than at the COMMIT, where the driver could not tell the reason.
+        let settled: Result<(), DbError> = async {
+            run(&mut tx, "RESET ROLE; SET CONSTRAINTS ALL IMMEDIATE").await?;
+            if let Some(barrier) = &self.barrier {
+                barrier.reassert(&mut tx, &self.names).await?;
+            }
+            Ok(())
+        }
+        .await;
+        settled.map_err(|error| at_line(error, last_line))?;
+        if transaction_id(&mut tx).await? != before {
+            return Err(Failure::Db(DbError::Unsupported(format!(
+                "{} ended lockkeeper's transaction; look which of its statements took effect",
+                script.path.display()
+            ))));
+        }
+        ledger::write(&mut tx, &self.names, migration, epoch).await?;
+        tx.commit()
+            .await
+            .map_err(db_error)
+            .map_err(|error| at_line(error, last_line))?;
+        Ok(true)
+    }
+}
+
+/// A failure at the end of the script: its last line is the nearest place there is.
+pub(super) fn at_line(error: DbError, line: usize) -> Failure {
+    match error {
+        DbError::Server { code, message } => Failure::Statement(Refused { line, code, message }),
+        other => Failure::Db(other),
+    }
+}
+
+fn whole_error(failure: Failure, tries: u32, watch: &Watch<'_>) -> ApplyError {
+    match failure {
+        Failure::Statement(refused) if refused.code == "55P03" => {
+            let what = format!("a lock at line {} ({} tries)", refused.line, tries + 1);
+            ApplyError::Db(DbError::TimedOut {
+                what,
+                blockers: watch.last_seen(),
+            })
+        }
+        Failure::Statement(refused) => ApplyError::RolledBack {
+            line: refused.line,
+            message: words(&refused),
+        },
+        Failure::Db(error) => ApplyError::Db(error),
+    }
+}
+
+/// The server's words with their code.
+pub(super) fn words(refused: &Refused) -> String {
+    format!("{} ({})", refused.message, refused.code)
+}
+
+/// Sets the limits of a migration's statements for this transaction.
+pub(super) async fn set_limits(conn: &mut PgConnection, settings: &DatabaseOptions) -> Result<(), DbError> {
+    run(conn, limits("SET LOCAL", settings)).await
+}
+
+pub(super) fn limits(verb: &str, settings: &DatabaseOptions) -> String {
+    let lock_ms = settings.lock_timeout.as_millis().clamp(1, 2_000_000_000);
+    let statement_ms = settings
+        .statement_timeout
+        .map_or(0, |limit| limit.as_millis().clamp(1, 2_000_000_000));
+    format!("{verb} lock_timeout = {lock_ms}; {verb} statement_timeout = {statement_ms}")
+}
+
+async fn transaction_id(conn: &mut PgConnection) -> Result<i64, DbError> {
+    let row = sqlx::query("SELECT txid_current()")
+        .fetch_one(conn)
+        .await
+        .map_err(db_error)?;
+    Ok(row.get(0))
+}
+
+/// Sends the whole text as one query, as the file's author's own tool would, and follows its answers.
+async fn run_body(
+    conn: &mut PgConnection,
+    body: &str,
+    statements: &[Statement],
+    observer: &dyn Observer,
+) -> Result<(), Failure> {
+    if body.is_empty() {
+        return Ok(());
+    }
+    tell(observer, statements, 0);
+    let mut answers = sqlx::raw_sql(AssertSqlSafe(body.to_owned())).fetch_many(conn);
+    let mut done = 0;
+    loop {
+        match answers.try_next().await {
+            Ok(None) => return Ok(()),
+            Ok(Some(Either::Left(_))) => {
+                done += 1;
+                tell(observer, statements, done);
+            }
+            Ok(Some(Either::Right(_))) => {}
+            Err(error) => return Err(refused(error, body, statements, done)),
+        }
+    }
+}
+
+/// Tells that the statement at `index` (from 0) starts.
+pub(super) fn tell(observer: &dyn Observer, statements: &[Statement], index: usize) {
+    if let Some(statement) = statements.get(index) {
+        let first_line = statement.text.lines().next().unwrap_or_default();
+        let text = first_line.chars().take(EXCERPT).collect();
+        observer.event(Event::Statement {
+            index: index + 1,
+            total: statements.len(),
+            text,
+        });
+    }
+}
+
+/// The place of an error: where the server points, or the statement that it had come to.
+fn refused(error: sqlx::Error, body: &str, statements: &[Statement], done: usize) -> Failure {
+    let line_of = |index: usize| {
+        statements
+            .get(index)
+            .or(statements.last())
+            .map_or(1, |s| s.line as usize)
+    };
+    let first_line = line_of(0);
+    let (line, message) = match error
+        .as_database_error()
+        .and_then(|e| e.try_downcast_ref::<PgDatabaseError>())
+    {
+        Some(error) => {
+            let line = match error.position() {
+                Some(PgErrorPosition::Original(position)) => first_line + newlines_before(body, position),
+                Some(PgErrorPosition::Internal { .. }) | None => line_of(done),
+            };
+            (line, full_message(error))
+        }
+        None => (line_of(done), error.to_string()),
+    };
+    match db_error(error) {
+        DbError::Server { code, .. } => Failure::Statement(Refused { line, code, message }),
+        // A right that a statement of the script lacks is the script's failure.
+        DbError::Permission { .. } => Failure::Statement(Refused {
+            line,
+            code: "42501".to_owned(),
+            message,
+        }),
+        other => Failure::Db(other),
+    }
+}
+
+/// Lines before the character at `position`, which counts from 1.
+fn newlines_before(text: &str, position: usize) -> usize {
+    text.chars()
+        .take(position.saturating_sub(1))
+        .filter(|c| *c == '\n')
+        .count()
+}
+
+/// Runs one statement by itself.
+pub(super) async fn run_statement(conn: &mut PgConnection, statement: &Statement) -> Result<(), Failure> {
+    let query = sqlx::raw_sql(AssertSqlSafe(statement.text.clone()));
+    match query.execute(conn).await {
+        Ok(_) => Ok(()),
+        Err(error) => Err(refused(
+            error,
+            &statement.text,
+            std::slice::from_ref(statement),
+            0,
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_count_characters_from_one() {
+        assert_eq!(newlines_before("ä\nb", 1), 0);
+        assert_eq!(newlines_before("ä\nb", 3), 1);
+    }
+
+    #[test]
+    fn only_lock_failures_are_tried_again_and_not_for_ever() {
+        let failed = |code: &str| {
+            Failure::Statement(Refused {
+                line: 1,
+                code: code.to_owned(),
+                message: String::new(),
+            })
+        };
+        assert!(retry_pause(&failed("55P03"), 0).is_some());
+        assert!(retry_pause(&failed("42601"), 0).is_none());
+        assert!(retry_pause(&failed("55P03"), LOCK_TRIES).is_none());
+    }
+}

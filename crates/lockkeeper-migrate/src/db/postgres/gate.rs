@@ -1,0 +1,144 @@
+//! The gate row: reading it, and holding it under a claim.
+
+use std::time::Duration;
+
+use lockkeeper_core::epoch::{GateEpoch, LeaderEpoch};
+use lockkeeper_core::version::SchemaVersion;
+use sqlx::postgres::PgRow;
+use sqlx::{AssertSqlSafe, PgConnection, Row};
+use uuid::Uuid;
+
+use super::schema::Names;
+use super::session::{db_error, is_lock_failure, set_lock_timeout};
+use crate::db::{DbError, ExecutorId, GateRow, ServerIdentity};
+
+/// How the row is read.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Lock {
+    /// As this statement's snapshot shows it.
+    None,
+    /// For a change: the newest state, and nobody changes it meanwhile.
+    ForUpdate,
+}
+
+/// The row, and who the executor is, for people.
+#[derive(Debug, Clone)]
+pub(super) struct Found {
+    pub(super) row: GateRow,
+    pub(super) who: Option<String>,
+}
+
+/// Reads the row.
+pub(super) async fn read(conn: &mut PgConnection, names: &Names, lock: Lock) -> Result<Found, DbError> {
+    let query = format!(
+        "SELECT identity, generation, revision, leader_id, gate_epoch, opened, version, \
+                executor_session, executor_started, executor_who, rollout \
+         FROM {}{}",
+        names.gate,
+        match lock {
+            Lock::None => "",
+            Lock::ForUpdate => " FOR UPDATE",
+        }
+    );
+    let row = sqlx::query(AssertSqlSafe(query))
+        .fetch_optional(conn)
+        .await
+        .map_err(db_error)?;
+    match row {
+        Some(row) => decode(&row, names),
+        None => Err(foreign(
+            names,
+            "the gate row is missing; put it back from a backup, or drop the table",
+        )),
+    }
+}
+
+fn decode(row: &PgRow, names: &Names) -> Result<Found, DbError> {
+    let number = |column: usize| {
+        u64::try_from(row.get::<i64, _>(column)).map_err(|_| foreign(names, "an epoch is negative"))
+    };
+    let leader_id = match row.get::<Option<String>, _>(3) {
+        Some(text) => Some(Uuid::parse_str(&text).map_err(|_| foreign(names, "leader_id is no UUID"))?),
+        None => None,
+    };
+    let executor = match (row.get::<Option<String>, _>(7), row.get::<Option<String>, _>(8)) {
+        (Some(session), Some(started)) => Some(ExecutorId { session, started }),
+        _ => None,
+    };
+    let gate_row = GateRow {
+        identity: ServerIdentity(row.get(0)),
+        leader_epoch: LeaderEpoch {
+            generation: number(1)?,
+            revision: number(2)?,
+        },
+        leader_id,
+        gate_epoch: GateEpoch(number(4)?),
+        opened: GateEpoch(number(5)?),
+        version: row.get::<Option<String>, _>(6).map(SchemaVersion),
+        executor,
+        rollout: row.get(10),
+    };
+    Ok(Found {
+        row: gate_row,
+        who: row.get(9),
+    })
+}
+
+fn foreign(names: &Names, detail: &str) -> DbError {
+    DbError::ForeignTable {
+        table: names.gate.clone(),
+        detail: detail.to_owned(),
+    }
+}
+
+/// What a hand may rely on: it is the registered executor, under the epoch that it was registered with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Terms {
+    pub(super) executor: ExecutorId,
+    pub(super) epoch: LeaderEpoch,
+    pub(super) leader_id: Option<Uuid>,
+}
+
+impl Terms {
+    /// Whether the row still names this hand.
+    pub(super) fn check(&self, found: &Found) -> Result<(), DbError> {
+        let row = &found.row;
+        let same = row.executor.as_ref() == Some(&self.executor)
+            && row.leader_epoch == self.epoch
+            && row.leader_id == self.leader_id;
+        if same { Ok(()) } else { Err(superseded(found)) }
+    }
+
+    /// Locks the row until the transaction ends, and checks that it still names this hand.
+    pub(super) async fn hold(
+        &self,
+        tx: &mut PgConnection,
+        names: &Names,
+        limit: Duration,
+    ) -> Result<GateRow, DbError> {
+        set_lock_timeout(tx, limit).await?;
+        let found = read(tx, names, Lock::ForUpdate).await.map_err(|error| {
+            if is_lock_failure(&error) {
+                DbError::TimedOut {
+                    what: "the lock on the gate row".to_owned(),
+                    blockers: Vec::new(),
+                }
+            } else {
+                error
+            }
+        })?;
+        self.check(&found)?;
+        Ok(found.row)
+    }
+}
+
+/// Who has the target now.
+pub(super) fn superseded(found: &Found) -> DbError {
+    let row = &found.row;
+    let who = found.who.as_deref().unwrap_or("nobody");
+    let by = match &row.executor {
+        Some(executor) => format!("{} ({who}, {executor})", row.leader_epoch),
+        None => format!("{} (no executor registered)", row.leader_epoch),
+    };
+    DbError::Superseded { by }
+}

@@ -1,0 +1,284 @@
+//! The leader's own hand on a PostgreSQL target.
+
+use std::fmt;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use lockkeeper_core::epoch::{GateEpoch, LeaderEpoch};
+use lockkeeper_core::version::SchemaVersion;
+use sqlx::{AssertSqlSafe, Connection};
+use tokio::time::{Instant, timeout};
+
+use super::barrier::Barrier;
+use super::blockers;
+use super::gate::{self, Lock, Terms};
+use super::identity::identity;
+use super::schema::Names;
+use super::session::{Connector, Session, db_error, run};
+use super::take::{Taken, signed};
+use super::{clean_up, ledger, verify};
+use crate::db::{
+    Applied, ApplyError, BarrierReport, DbError, ExecutorId, GateRow, Hand, LedgerWrite, Observer,
+    VerifyOutcome,
+};
+use crate::ledger::LedgerEntry;
+use crate::source::Script;
+use crate::sql::Statement;
+
+/// How long the look at the row may take that tells why a session was lost.
+const POST_MORTEM_LIMIT: Duration = Duration::from_secs(5);
+
+/// One registered session.
+pub(super) struct PgHand {
+    pub(super) session: Session,
+    pub(super) connector: Connector,
+    pub(super) names: Names,
+    pub(super) row: GateRow,
+    pub(super) terms: Terms,
+    fleet: bool,
+    /// The barrier that this hand raised, which it keeps up.
+    pub(super) barrier: Option<Barrier>,
+}
+
+impl fmt::Debug for PgHand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PgHand")
+            .field("place", &self.connector.place)
+            .field("terms", &self.terms)
+            .finish_non_exhaustive()
+    }
+}
+
+impl PgHand {
+    pub(super) fn new(connector: Connector, taken: Taken) -> Self {
+        let Taken {
+            session,
+            names,
+            row,
+            terms,
+            fleet,
+        } = taken;
+        Self {
+            session,
+            connector,
+            names,
+            row,
+            terms,
+            fleet,
+            barrier: None,
+        }
+    }
+
+    /// The epoch to record what this hand does under; [`LeaderEpoch::NONE`] outside of a fleet.
+    pub(super) fn fleet_epoch(&self) -> LeaderEpoch {
+        if self.fleet {
+            self.terms.epoch
+        } else {
+            LeaderEpoch::NONE
+        }
+    }
+
+    /// A lost session is most often one that a newer leader ended: the row tells.
+    pub(super) async fn settle<T>(&self, result: Result<T, DbError>) -> Result<T, DbError> {
+        match result {
+            Err(DbError::ConnectionLost(reason)) => {
+                let reason = match timeout(POST_MORTEM_LIMIT, self.post_mortem()).await {
+                    Ok(Err(DbError::Superseded { by })) => return Err(DbError::Superseded { by }),
+                    Ok(_) | Err(_) => reason,
+                };
+                Err(DbError::ConnectionLost(reason))
+            }
+            other => other,
+        }
+    }
+
+    async fn post_mortem(&self) -> Result<(), DbError> {
+        let mut session = self.connector.connect().await?;
+        let found = gate::read(&mut session.conn, &self.names, Lock::None).await?;
+        session.close().await;
+        self.terms.check(&found)
+    }
+
+    async fn try_close(&mut self, epoch: GateEpoch, rollout: &str) -> Result<(), DbError> {
+        let wait = self.connector.settings.lock_timeout;
+        let mut tx = self.session.conn.begin().await.map_err(db_error)?;
+        let row = self.terms.hold(&mut tx, &self.names, wait).await?;
+        // An epoch that was opened cannot be closed again: triggers that were made for it are inert.
+        if epoch < row.gate_epoch || epoch <= row.opened {
+            return Err(DbError::EpochBehind {
+                given: epoch,
+                recorded: row.gate_epoch,
+            });
+        }
+        let update = format!(
+            "UPDATE {} SET gate_epoch = $1, rollout = $2, changed_at = now()",
+            self.names.gate
+        );
+        sqlx::query(AssertSqlSafe(update))
+            .bind(signed(epoch.0))
+            .bind(rollout)
+            .execute(&mut *tx)
+            .await
+            .map_err(db_error)?;
+        tx.commit().await.map_err(db_error)?;
+        self.row = GateRow {
+            gate_epoch: epoch,
+            rollout: Some(rollout.to_owned()),
+            ..row
+        };
+        Ok(())
+    }
+
+    async fn try_open(&mut self, epoch: GateEpoch, version: Option<&SchemaVersion>) -> Result<(), DbError> {
+        let seen = identity(&mut self.session.conn).await?;
+        let wait = self.connector.settings.lock_timeout;
+        let mut tx = self.session.conn.begin().await.map_err(db_error)?;
+        let row = self.terms.hold(&mut tx, &self.names, wait).await?;
+        if row.identity != seen {
+            return Err(DbError::IdentityChanged {
+                recorded: row.identity,
+                seen,
+            });
+        }
+        if row.gate_epoch != epoch {
+            return Err(DbError::EpochBehind {
+                given: epoch,
+                recorded: row.gate_epoch,
+            });
+        }
+        if row.opened >= epoch {
+            self.row = row;
+            return Ok(());
+        }
+        let update = format!(
+            "UPDATE {} SET opened = $1, version = $2, changed_at = now()",
+            self.names.gate
+        );
+        sqlx::query(AssertSqlSafe(update))
+            .bind(signed(epoch.0))
+            .bind(version.map(SchemaVersion::as_str))
+            .execute(&mut *tx)
+            .await
+            .map_err(db_error)?;
+        tx.commit().await.map_err(db_error)?;
+        self.barrier = None;
+        self.row = GateRow {
+            opened: epoch,
+            version: version.cloned(),
+            ..row
+        };
+        Ok(())
+    }
+
+    /// Undoes what scripts did to the session itself: a `SET search_path` must not reach the next migration.
+    pub(super) async fn reset_session(&mut self) -> Result<(), DbError> {
+        run(
+            &mut self.session.conn,
+            "RESET SESSION AUTHORIZATION; RESET ALL; \
+             SET statement_timeout = 0; SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0",
+        )
+        .await
+    }
+
+    async fn try_release(mut self) -> Result<(), DbError> {
+        let update = format!(
+            "UPDATE {} SET executor_session = NULL, executor_started = NULL, executor_who = NULL, \
+                    changed_at = now() \
+             WHERE executor_session = $1 AND executor_started = $2",
+            self.names.gate
+        );
+        sqlx::query(AssertSqlSafe(update))
+            .bind(&self.terms.executor.session)
+            .bind(&self.terms.executor.started)
+            .execute(&mut self.session.conn)
+            .await
+            .map_err(db_error)?;
+        self.session.close().await;
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Hand for PgHand {
+    fn gate_row(&self) -> &GateRow {
+        &self.row
+    }
+
+    fn executor(&self) -> &ExecutorId {
+        &self.terms.executor
+    }
+
+    async fn close(&mut self, epoch: GateEpoch, rollout: &str) -> Result<(), DbError> {
+        let result = self.try_close(epoch, rollout).await;
+        self.settle(result).await
+    }
+
+    async fn raise_barrier(
+        &mut self,
+        patience: Duration,
+        observer: &dyn Observer,
+    ) -> Result<BarrierReport, DbError> {
+        let result = self.raise(patience, observer).await;
+        self.settle(result).await
+    }
+
+    async fn apply(
+        &mut self,
+        script: &Script,
+        write: &LedgerWrite,
+        observer: &dyn Observer,
+    ) -> Result<Applied, ApplyError> {
+        match self.run_script(script, write, observer).await {
+            Err(ApplyError::Db(error)) => Err(ApplyError::Db(
+                self.settle::<()>(Err(error))
+                    .await
+                    .err()
+                    .unwrap_or(DbError::ConnectionLost("the session was lost".to_owned())),
+            )),
+            other => other,
+        }
+    }
+
+    async fn ledger(&mut self) -> Result<Vec<LedgerEntry>, DbError> {
+        let result = ledger::read(&mut self.session.conn, &self.names).await;
+        self.settle(result).await
+    }
+
+    async fn scalar(&mut self, query: &str) -> Result<Option<String>, DbError> {
+        let result = verify::scalar(&mut self.session.conn, query).await;
+        self.settle(result).await
+    }
+
+    async fn verify(&mut self, statements: &[Statement]) -> Result<VerifyOutcome, DbError> {
+        let limit = self.connector.settings.statement_timeout;
+        let result = verify::verify(&mut self.session.conn, statements, limit).await;
+        self.settle(result).await
+    }
+
+    async fn open(&mut self, epoch: GateEpoch, version: Option<&SchemaVersion>) -> Result<(), DbError> {
+        let result = self.try_open(epoch, version).await;
+        self.settle(result).await
+    }
+
+    async fn clean_up(&mut self, _observer: &dyn Observer) -> Result<usize, DbError> {
+        let result = clean_up::clean_up(&mut self.session.conn, &self.names, &self.terms).await;
+        self.settle(result).await
+    }
+
+    async fn release(self: Box<Self>) -> Result<(), DbError> {
+        self.try_release().await
+    }
+}
+
+/// Ends `executor` from a session of its own.
+pub(super) async fn end_executor(
+    connector: &Connector,
+    executor: &ExecutorId,
+    patience: Duration,
+) -> Result<(), DbError> {
+    let deadline = Instant::now() + patience;
+    let mut session = connector.connect().await?;
+    blockers::end_and_confirm(&mut session.conn, executor, deadline).await?;
+    session.close().await;
+    Ok(())
+}

@@ -1,0 +1,153 @@
+//! PostgreSQL, 11 and newer.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | `session` | one session: opening it, its errors, whether a pooler is in between |
+//! | `identity` | which server this is |
+//! | `schema` | lockkeeper's own tables |
+//! | `gate` | the gate row, and holding it under a claim |
+//! | `take` | the takeover protocol |
+//! | `hand` | the leader's own hand |
+//! | `barrier`, `raise` | the triggers; raising them and waiting out older writers |
+//! | `blockers`, `watch` | who is in the way, named and ended through a second session |
+//! | `apply` | a migration in one transaction |
+//! | `stepwise`, `units`, `journal`, `classify` | one that no transaction can hold |
+//! | `ledger` | the ledger's rows |
+//! | `notices` | what the server says beside its answers |
+//! | `verify`, `clean_up`, `preflight` | the rest of the port |
+
+mod apply;
+mod barrier;
+mod blockers;
+mod classify;
+mod clean_up;
+mod gate;
+mod hand;
+mod identity;
+mod journal;
+mod ledger;
+mod notices;
+mod preflight;
+mod raise;
+mod schema;
+mod session;
+mod stepwise;
+mod take;
+mod units;
+mod verify;
+mod watch;
+
+use std::fmt;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use self::gate::Lock;
+use self::hand::PgHand;
+use self::session::{Connector, Session};
+use super::{
+    Blocker, Claim, Database, DatabaseOptions, DbError, ExecutorId, Finding, Hand, Inspection, Observer,
+    TakeError,
+};
+use crate::dialect::Dialect;
+use crate::dsn::Dsn;
+
+/// A PostgreSQL database.
+pub struct Postgres {
+    connector: Connector,
+}
+
+impl Postgres {
+    /// The database that `dsn` names. Opens nothing yet; a parameter of the DSN that has no meaning is told by the
+    /// first session.
+    #[must_use]
+    pub fn new(dsn: &Dsn, options: DatabaseOptions) -> Self {
+        Self {
+            connector: Connector::new(dsn, options),
+        }
+    }
+}
+
+impl fmt::Debug for Postgres {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Postgres({})", self.connector.place)
+    }
+}
+
+#[async_trait]
+impl Database for Postgres {
+    fn dialect(&self) -> Dialect {
+        Dialect::Postgres
+    }
+
+    async fn inspect(&self) -> Result<Inspection, DbError> {
+        let mut session = self.connector.connect().await?;
+        let inspection = inspect(&mut session).await;
+        session.close().await;
+        inspection
+    }
+
+    async fn preflight(&self) -> Result<Vec<Finding>, DbError> {
+        let mut session = match self.connector.connect().await {
+            Ok(session) => session,
+            Err(error @ DbError::Unsupported(_)) => return Ok(vec![pooler(&error)]),
+            Err(error) => return Err(error),
+        };
+        let findings = preflight::preflight(&mut session.conn).await;
+        session.close().await;
+        findings
+    }
+
+    async fn take(
+        &self,
+        claim: &Claim,
+        patience: Duration,
+        observer: &dyn Observer,
+    ) -> Result<Box<dyn Hand>, TakeError> {
+        let taken = take::take(&self.connector, claim, patience, observer).await?;
+        Ok(Box::new(PgHand::new(self.connector.clone(), taken)))
+    }
+
+    async fn blockers(&self, executor: &ExecutorId) -> Result<Vec<Blocker>, DbError> {
+        let mut session = self.connector.connect().await?;
+        let found = blockers::of_lock(&mut session.conn, &executor.session).await;
+        session.close().await;
+        Ok(blockers::plain(&found?))
+    }
+
+    async fn end_executor(&self, executor: &ExecutorId, patience: Duration) -> Result<(), DbError> {
+        hand::end_executor(&self.connector, executor, patience).await
+    }
+}
+
+async fn inspect(session: &mut Session) -> Result<Inspection, DbError> {
+    let conn = &mut session.conn;
+    let identity = identity::identity(conn).await?;
+    let server = identity::server(conn).await?;
+    let Some(names) = schema::find(conn).await? else {
+        return Ok(Inspection {
+            identity,
+            server,
+            gate_row: None,
+            ledger: Vec::new(),
+        });
+    };
+    let found = gate::read(conn, &names, Lock::None).await?;
+    let ledger = ledger::read(conn, &names).await?;
+    Ok(Inspection {
+        identity,
+        server,
+        gate_row: Some(found.row),
+        ledger,
+    })
+}
+
+fn pooler(error: &DbError) -> Finding {
+    Finding {
+        level: super::FindingLevel::Error,
+        code: "pooler".to_owned(),
+        message: error.to_string(),
+        remedy: "give a DSN that reaches the server directly, beside the pooled one of the service"
+            .to_owned(),
+    }
+}
