@@ -1,0 +1,7 @@
+//! The agent against a coordinator whose answers the tests give.
+
+mod fake;
+mod fences;
+mod links;
+mod waiters;
+mod writes;
