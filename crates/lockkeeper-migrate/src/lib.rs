@@ -7,6 +7,7 @@
 //! | [`db`] | the database port, and its implementation per dialect | talks to databases |
 //! | [`dialect`] | the SQL dialects | none |
 //! | [`dsn`] | where a database is and how to log in | none |
+//! | [`engine`] | looks, plans, migrates and verifies through the port | none of its own |
 //! | [`ledger`] | what a target records, as plain data | none |
 //! | [`plan`] | what has to be done, from source and ledger alone; status and verification of both | none |
 //! | [`source`] | migration directories, read unchanged | reads files |
@@ -15,6 +16,7 @@
 pub mod db;
 pub mod dialect;
 pub mod dsn;
+pub mod engine;
 pub mod ledger;
 pub mod plan;
 pub mod source;

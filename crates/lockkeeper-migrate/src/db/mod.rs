@@ -17,6 +17,7 @@
 mod error;
 mod open;
 pub mod postgres;
+pub mod sqlite;
 mod types;
 
 pub use error::{ApplyError, DbError, TakeError};

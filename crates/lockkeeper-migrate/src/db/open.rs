@@ -1,6 +1,9 @@
 //! From a DSN to the implementation of its dialect.
 
+use std::path::Path;
+
 use super::postgres::Postgres;
+use super::sqlite::SqliteDatabase;
 use super::{Database, DatabaseOptions};
 use crate::dialect::Dialect;
 use crate::dsn::Dsn;
@@ -10,7 +13,9 @@ use crate::dsn::Dsn;
 pub fn open(dsn: &Dsn, options: DatabaseOptions) -> Box<dyn Database> {
     match dsn.dialect() {
         Dialect::Postgres => Box::new(Postgres::new(dsn, options)),
-        #[expect(clippy::todo, reason = "their implementations join as they land")]
-        Dialect::MySql | Dialect::Sqlite => todo!(),
+        // A DSN of this dialect always has a path.
+        Dialect::Sqlite => Box::new(SqliteDatabase::new(dsn.path().unwrap_or(Path::new("")), options)),
+        #[expect(clippy::todo, reason = "its implementation joins as it lands")]
+        Dialect::MySql => todo!(),
     }
 }

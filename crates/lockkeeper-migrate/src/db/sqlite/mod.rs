@@ -1,0 +1,35 @@
+//! SQLite: one file, one host, one writer.
+//!
+//! The barrier is SQLite's own write lock: [`Hand::raise_barrier`](crate::db::Hand::raise_barrier) begins one
+//! IMMEDIATE transaction, every migration of the fence is a savepoint in it, and
+//! [`Hand::open`](crate::db::Hand::open) commits migrations, ledger and gate row together. Every other writer gets
+//! `SQLITE_BUSY` meanwhile, whatever it is and whatever it writes to; readers go on. A crash undoes all of it, and
+//! a successor starts again from the old schema. There are no triggers: on the shadow tables of a virtual table
+//! they would crash the application.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | `database` | the target as seen from outside |
+//! | `take` | taking it: the claim, and the end of an older executor |
+//! | `hand` | the one session that changes it |
+//! | `run` | one migration: in one transaction, or journalled |
+//! | `ledger`, `journal` | their rows |
+//! | `gate` | our tables, and the gate row |
+//! | `lock` | waiting for the write lock, and for a commit |
+//! | `holders` | who holds it, as far as the kernel tells |
+//! | `session` | one connection, which others in this process can end |
+//! | `witness` | the file that says whether an executor lives |
+
+mod database;
+mod gate;
+mod hand;
+mod holders;
+mod journal;
+mod ledger;
+mod lock;
+mod run;
+mod session;
+mod take;
+mod witness;
+
+pub use database::SqliteDatabase;

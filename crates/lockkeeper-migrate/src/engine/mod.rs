@@ -1,0 +1,44 @@
+//! The loop that the command line and the rollout driver share: look, plan, migrate, verify. It knows the port
+//! and the plan, and no dialect.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | `migrate` | runs a plan through a hand, step by step |
+//! | `verify` | does the ledger equal the plan, and do the user's scripts agree |
+//! | `error` | what can go wrong, each naming its place |
+
+mod error;
+mod migrate;
+mod verify;
+
+pub use error::EngineError;
+pub use migrate::{Outcome, Progress, Report, StepReport, migrate};
+pub use verify::{ScriptResult, Verification, verify};
+
+use crate::db::{Database, Inspection};
+use crate::plan::{Goal, Plan, plan};
+use crate::source::MigrationSet;
+
+/// What a target is like, and what would take it to a goal.
+#[derive(Debug, Clone)]
+pub struct Prospect {
+    /// The target as it was seen.
+    pub inspection: Inspection,
+    /// The steps to the goal from there.
+    pub plan: Plan,
+}
+
+/// Looks at the target and plans its way to `goal`. Changes nothing.
+///
+/// # Errors
+///
+/// When the target cannot be read, or source and ledger leave a doubt: see [`crate::plan::PlanError`].
+pub async fn prepare(
+    database: &dyn Database,
+    set: &MigrationSet,
+    goal: &Goal,
+) -> Result<Prospect, EngineError> {
+    let inspection = database.inspect().await?;
+    let plan = plan(set, &inspection.ledger, goal)?;
+    Ok(Prospect { inspection, plan })
+}
