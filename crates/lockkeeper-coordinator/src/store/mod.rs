@@ -17,6 +17,7 @@
 pub mod check;
 pub mod embedded;
 pub mod etcd;
+pub mod guarded;
 
 use std::fmt;
 use std::pin::Pin;

@@ -76,6 +76,10 @@ pub(crate) async fn memory() -> Fixture {
     }
 }
 
+pub(crate) fn memory_with_history(changes: usize) -> Arc<dyn Store> {
+    Arc::new(EmbeddedStore::in_memory_with(Arc::new(BootClock), changes).unwrap())
+}
+
 pub(crate) async fn file() -> Fixture {
     let directory = tempfile::tempdir().unwrap();
     let store = EmbeddedStore::open_with(directory.path(), Arc::new(BootClock), HISTORY_CHANGES).unwrap();

@@ -1,8 +1,14 @@
 //! What both stores must keep, on real servers, and what is built on them: guarded commits, sessions, elections.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking, also in its helper functions")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, also in its helper functions"
+)]
 
+mod durable;
+mod faulty;
 mod fixture;
+mod guarded;
 mod rules;
 
 /// Makes one test of each rule on each store.

@@ -1,0 +1,109 @@
+//! A target's DSN, database and migrations, as this coordinator finds them.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use lockkeeper_core::spec::{DsnReference, TargetSpec};
+use lockkeeper_migrate::db::{self, Database, DatabaseOptions};
+use lockkeeper_migrate::dsn::Dsn;
+use lockkeeper_migrate::source::{self, Layout, MigrationSet, VerifyScript};
+use tokio::process::Command;
+
+/// How long a DSN command may run.
+const DSN_COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why a target cannot be reached or its migrations not be read. Never holds a DSN.
+#[derive(Debug, thiserror::Error)]
+pub enum AccessError {
+    /// The reference leads nowhere.
+    #[error("target's dsn: {0}")]
+    Reference(String),
+    /// What it leads to is no DSN.
+    #[error("target's dsn: {0}")]
+    Dsn(String),
+    /// The DSN's scheme is not the declared dialect.
+    #[error("target's dialect is declared as {declared}, its dsn is for {found}")]
+    Dialect {
+        /// As declared.
+        declared: String,
+        /// As the DSN says.
+        found: String,
+    },
+    /// The migrations cannot be read.
+    #[error("{0}")]
+    Source(String),
+}
+
+/// Opens a target's database.
+///
+/// # Errors
+/// The DSN cannot be found or parsed.
+pub async fn database(spec: &TargetSpec) -> Result<Box<dyn Database>, AccessError> {
+    let text = resolve(&spec.dsn).await?;
+    let dsn = Dsn::parse(text.trim()).map_err(|e| AccessError::Dsn(e.to_string()))?;
+    let found = dsn.dialect().to_string();
+    match &spec.dialect {
+        Some(declared) if *declared != found => Err(AccessError::Dialect { declared: declared.clone(), found }),
+        Some(_) | None => Ok(db::open(&dsn, DatabaseOptions::default())),
+    }
+}
+
+async fn resolve(reference: &DsnReference) -> Result<String, AccessError> {
+    let error = |text: String| Err(AccessError::Reference(text));
+    match reference {
+        DsnReference::Env(name) => match std::env::var(name) {
+            Ok(dsn) => Ok(dsn),
+            Err(_) => error(format!("environment variable {name} is not set on this coordinator")),
+        },
+        DsnReference::File(path) => match tokio::fs::read_to_string(path).await {
+            Ok(dsn) => Ok(dsn),
+            Err(e) => error(format!("cannot read file {path} on this coordinator: {e}")),
+        },
+        DsnReference::Command(command) => run(command).await,
+    }
+}
+
+async fn run(command: &str) -> Result<String, AccessError> {
+    let error = |text: String| AccessError::Reference(format!("command {command:?}: {text}"));
+    let mut child = Command::new("sh");
+    child.args(["-c", command]).stdin(Stdio::null()).kill_on_drop(true);
+    let output = tokio::time::timeout(DSN_COMMAND_TIMEOUT, child.output())
+        .await
+        .map_err(|_| error(format!("did not end within {} s", DSN_COMMAND_TIMEOUT.as_secs())))?
+        .map_err(|e| error(e.to_string()))?;
+    if !output.status.success() {
+        // Standard error may hold a secret of the command's own; its exit status does not.
+        return Err(error(format!("ended with {}", output.status)));
+    }
+    String::from_utf8(output.stdout).map_err(|_| error("its output is not UTF-8".to_owned()))
+}
+
+/// A target's migrations and verification scripts.
+#[derive(Debug, Clone)]
+pub struct Migrations {
+    /// The set.
+    pub set: MigrationSet,
+    /// `verify/*.sql`.
+    pub verify: Vec<VerifyScript>,
+}
+
+/// Reads a target's migrations.
+///
+/// # Errors
+/// The directory cannot be read, or holds something that cannot be a migration set.
+pub async fn migrations(spec: &TargetSpec, database: &dyn Database) -> Result<Migrations, AccessError> {
+    let dialect = database.dialect();
+    let dirs: Vec<PathBuf> = spec.migrations.dir.to_vec().into_iter().map(PathBuf::from).collect();
+    let layout = match spec.migrations.layout.as_str() {
+        "auto" => None,
+        name => Some(name.parse::<Layout>().map_err(|e| AccessError::Source(e.to_string()))?),
+    };
+    let load = move || {
+        let set = source::load(&dirs, layout, dialect).map_err(|e| e.to_string())?;
+        let verify = source::load_verify(&dirs, dialect).map_err(|e| e.to_string())?;
+        Ok::<_, String>(Migrations { set, verify })
+    };
+    let loaded = tokio::task::spawn_blocking(load).await.map_err(|e| AccessError::Source(e.to_string()))?;
+    loaded.map_err(|e| AccessError::Source(format!("target's migrations: {e}")))
+}

@@ -1,0 +1,23 @@
+//! What only the leader does: adopt targets, and carry rollouts through.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`writer`] | commits that are guarded by the leader's key and every record's revision |
+//! | [`access`] | a target's DSN, database and migrations, as the leader finds them |
+//! | [`adopt`] | the first gate of a declared target |
+//! | [`rollout`] | one rollout: waves |
+//! | [`target`] | one target of a rollout: commands of the state machine, carried out |
+//! | [`fence`] | closing, draining, raising the barrier |
+//! | [`waits`] | what is being waited for right now, for people |
+//! | [`departures`] | coordinators that were seen vanishing |
+//! | [`run`] | the leader's tasks, from election to loss |
+
+pub mod access;
+pub mod adopt;
+pub mod departures;
+pub mod fence;
+pub mod rollout;
+pub mod run;
+pub mod target;
+pub mod waits;
+pub mod writer;

@@ -1,0 +1,184 @@
+//! One rollout under one leader: starts targets when their wave's turn has come, carries operators' decisions to
+//! those that rest, and ends the rollout.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use lockkeeper_core::id::{RolloutId, TargetName};
+use lockkeeper_core::rollout::{Event, State, TargetInWave, step, stop_the_rest, to_start};
+use tokio::task::JoinSet;
+use tracing::{Instrument, info, info_span, warn};
+
+use crate::clock::wall_now;
+use crate::leader::run::Leader;
+use crate::leader::target::TargetDriver;
+use crate::leader::writer::{RecordChange, WriteError};
+use crate::records::{ProgressRecord, RolloutRecord, Stored, key};
+use crate::telemetry;
+
+/// Pause before a target whose driver stopped without coming to rest is tried again.
+const AGAIN_PAUSE: Duration = Duration::from_secs(1);
+
+/// Runs a rollout until it has ended or the leader stops.
+pub async fn run(leader: Arc<Leader>, id: RolloutId) {
+    let traceparent = leader.rollout(&id).and_then(|r| r.record.traceparent.clone());
+    let span = info_span!("rollout", rollout = %id, epoch = %leader.writer.epoch());
+    telemetry::continue_trace(&span, traceparent.as_deref());
+    let driver = RolloutDriver { leader, id, tasks: JoinSet::new(), running: BTreeSet::new() };
+    driver.run().instrument(span).await;
+}
+
+struct RolloutDriver {
+    leader: Arc<Leader>,
+    id: RolloutId,
+    tasks: JoinSet<(TargetName, u64)>,
+    running: BTreeSet<TargetName>,
+}
+
+type Progress = BTreeMap<TargetName, Stored<ProgressRecord>>;
+
+impl RolloutDriver {
+    async fn run(mut self) {
+        let mut view = self.leader.view.clone();
+        loop {
+            view.borrow_and_update();
+            match self.round().await {
+                Ok(true) => return,
+                Ok(false) => {}
+                Err(WriteError::NotLeader) => return,
+                Err(error) => warn!(rollout = %self.id, %error, "cannot go on, trying again"),
+            }
+            tokio::select! {
+                changed = view.changed() => if changed.is_err() { return },
+                Some(ended) = self.tasks.join_next() => self.ended(ended).await,
+            }
+        }
+    }
+
+    async fn ended(&mut self, ended: Result<(TargetName, u64), tokio::task::JoinError>) {
+        match ended {
+            Ok((target, revision)) => {
+                self.leader.view_at(revision).await;
+                self.running.remove(&target);
+            }
+            // A driver that panicked says nothing: start all again that are not at rest.
+            Err(error) => {
+                warn!(rollout = %self.id, %error, "a target's driver failed");
+                self.tasks.abort_all();
+                while self.tasks.join_next().await.is_some() {}
+                self.running.clear();
+            }
+        }
+    }
+
+    /// Decides on one picture. Gives whether the rollout has ended.
+    async fn round(&mut self) -> Result<bool, WriteError> {
+        let Some(rollout) = self.leader.rollout(&self.id) else { return Ok(true) };
+        if rollout.record.ended_at.is_some() {
+            return Ok(true);
+        }
+        let progress = self.leader.progress(&self.id);
+        if !progress.is_empty() && progress.values().all(|p| p.record.target.state.is_final()) {
+            self.end(&rollout).await?;
+            return Ok(true);
+        }
+        self.go_on(&rollout.record, &progress);
+        self.apply_abort(&rollout.record, &progress).await?;
+        self.start(&rollout.record, &progress).await?;
+        Ok(false)
+    }
+
+    async fn end(&self, rollout: &Stored<RolloutRecord>) -> Result<(), WriteError> {
+        let record = RolloutRecord { ended_at: Some(wall_now()), ..rollout.record.clone() };
+        let change = RecordChange::update(key::rollout(&self.id), rollout, &record);
+        let written = self.leader.writer.commit(vec![change], &[]).await?;
+        self.leader.view_at(written.revision).await;
+        info!(rollout = %self.id, "rollout has ended");
+        Ok(())
+    }
+
+    /// Starts a driver for every target that is neither at rest nor driven: after an election, a retry, a crash.
+    fn go_on(&mut self, rollout: &RolloutRecord, progress: &Progress) {
+        let moving = progress.iter().filter(|(_, p)| !p.record.target.state.is_resting());
+        for (name, progress) in moving {
+            if self.running.contains(name) {
+                continue;
+            }
+            let Some(target) = self.leader.spec(name) else {
+                warn!(target = %name, "the target is not declared any more");
+                continue;
+            };
+            self.running.insert(name.clone());
+            let leader = Arc::clone(&self.leader);
+            let driver =
+                TargetDriver::new(leader, self.id.clone(), rollout.spec.clone(), target, progress.clone());
+            let name = name.clone();
+            let drive = async move {
+                let before = tokio::time::Instant::now();
+                let revision = driver.run().await;
+                // A driver that gives up at once must not spin.
+                tokio::time::sleep(AGAIN_PAUSE.saturating_sub(before.elapsed())).await;
+                (name, revision)
+            };
+            self.tasks.spawn(drive.in_current_span());
+        }
+    }
+
+    /// An operator's abort reaches targets that rest; those that move look for it themselves.
+    async fn apply_abort(&self, rollout: &RolloutRecord, progress: &Progress) -> Result<(), WriteError> {
+        let Some(abort) = &rollout.abort else { return Ok(()) };
+        for (name, stored) in progress {
+            // A retry that was asked for after the abort wins: it is the later decision.
+            let decided_before = stored.record.since.0 <= abort.at.0;
+            if stored.record.target.state.is_resting() && !stored.record.target.state.is_final() && decided_before {
+                let reason = format!("aborted: {} ({})", abort.reason, abort.by);
+                self.move_on(name, stored, Event::AbortRequested(reason)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn start(&self, rollout: &RolloutRecord, progress: &Progress) -> Result<(), WriteError> {
+        let names: Vec<&TargetName> = progress.keys().collect();
+        let states: Vec<TargetInWave> = progress
+            .values()
+            .map(|p| TargetInWave { wave: p.record.wave, state: p.record.target.state })
+            .collect();
+        let on_failure = rollout.spec.on_failure;
+        if let Some(failed) = stop_the_rest(&states, on_failure) {
+            let reason = format!("not started: {} did not reach the new version", names[failed]);
+            for (name, stored) in progress.iter().filter(|(_, p)| p.record.target.state == State::Pending) {
+                self.move_on(name, stored, Event::AbortRequested(reason.clone())).await?;
+            }
+            return Ok(());
+        }
+        let parallel: Vec<usize> = rollout.spec.waves.iter().map(|w| w.parallel).collect();
+        for index in to_start(&states, &parallel, on_failure) {
+            if let Some(stored) = progress.get(names[index]) {
+                self.move_on(names[index], stored, Event::Start).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Commits a resting target's next state.
+    async fn move_on(
+        &self,
+        name: &TargetName,
+        stored: &Stored<ProgressRecord>,
+        event: Event,
+    ) -> Result<(), WriteError> {
+        let Ok(after) = step(&stored.record.target, event) else { return Ok(()) };
+        let mut changes = Vec::new();
+        if after.state.is_final() {
+            changes.extend(self.leader.active_end(name, &self.id));
+        }
+        let record = ProgressRecord { target: after, since: wall_now(), ..stored.record.clone() };
+        info!(target = %name, state = ?record.target.state, reason = record.target.reason, "state");
+        changes.push(RecordChange::update(key::progress(&self.id, name), stored, &record));
+        let written = self.leader.writer.commit(changes, &[]).await?;
+        self.leader.view_at(written.revision).await;
+        Ok(())
+    }
+}

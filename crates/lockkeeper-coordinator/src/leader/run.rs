@@ -1,0 +1,213 @@
+//! The leader's tasks, from election to loss.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use lockkeeper_core::epoch::GateEpoch;
+use lockkeeper_core::gate::Gate;
+use lockkeeper_core::id::{CoordinatorName, RolloutId, SessionId, TargetName};
+use lockkeeper_core::lease::LeaseSettings;
+use lockkeeper_core::spec::TargetSpec;
+use lockkeeper_core::time::Instant;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+use uuid::Uuid;
+
+use crate::clock::Clock;
+use crate::leader::departures::Departures;
+use crate::leader::fence;
+use crate::leader::waits::Waits;
+use crate::leader::writer::{LeaderWriter, RecordChange, WriteError};
+use crate::leader::{adopt, rollout};
+use crate::records::{ProgressRecord, RolloutRecord, Stored, key};
+use crate::store::guarded::CommitError;
+use crate::store::{Listing, Store};
+use crate::view::FleetView;
+
+/// How long the view may lag behind this leader's own commit before it goes on without it.
+const VIEW_PATIENCE: Duration = Duration::from_secs(5);
+
+/// One coordinator's time as the leader. Everything here ends with it.
+#[derive(Debug)]
+pub struct Leader {
+    /// Guarded commits.
+    pub writer: LeaderWriter,
+    /// Random id of this leader process; the targets' rows keep it beside the epoch.
+    pub id: Uuid,
+    /// Who leads, for ledgers.
+    pub coordinator: CoordinatorName,
+    /// The store's picture.
+    pub view: watch::Receiver<FleetView>,
+    /// The clock that leases are counted on.
+    pub clock: Arc<dyn Clock>,
+    /// The fleet's leases.
+    pub settings: LeaseSettings,
+    /// What targets wait for.
+    pub waits: Waits,
+    store: Arc<dyn Store>,
+    departures: Mutex<Departures>,
+}
+
+impl Leader {
+    /// A leader that has just been elected.
+    #[must_use]
+    pub fn new(
+        store: Arc<dyn Store>,
+        writer: LeaderWriter,
+        id: Uuid,
+        coordinator: CoordinatorName,
+        view: watch::Receiver<FleetView>,
+        clock: Arc<dyn Clock>,
+        settings: LeaseSettings,
+        waits: Waits,
+    ) -> Arc<Self> {
+        let departures = Mutex::new(Departures::new(&view.borrow(), clock.now()));
+        Arc::new(Self { writer, id, coordinator, view, clock, settings, waits, store, departures })
+    }
+
+    /// A target's gate.
+    #[must_use]
+    pub fn gate(&self, target: &TargetName) -> Option<Stored<Gate>> {
+        self.view.borrow().gates.get(target).cloned()
+    }
+
+    /// Whether the gate is closed by this rollout under this epoch.
+    #[must_use]
+    pub fn is_closed(&self, target: &TargetName, rollout: &RolloutId, epoch: GateEpoch) -> bool {
+        self.gate(target).is_some_and(|gate| fence::is_closed_by(&gate.record, rollout, Some(epoch)))
+    }
+
+    /// A declared target.
+    #[must_use]
+    pub fn spec(&self, target: &TargetName) -> Option<TargetSpec> {
+        self.view.borrow().targets.get(target).map(|t| t.record.clone())
+    }
+
+    /// A declared target that has no gate yet.
+    #[must_use]
+    pub fn spec_without_gate(&self, target: &TargetName) -> Option<TargetSpec> {
+        let view = self.view.borrow();
+        let missing = !view.gates.contains_key(target);
+        missing.then(|| view.targets.get(target).map(|t| t.record.clone())).flatten()
+    }
+
+    /// A rollout.
+    #[must_use]
+    pub fn rollout(&self, id: &RolloutId) -> Option<Stored<RolloutRecord>> {
+        self.view.borrow().rollouts.get(id).cloned()
+    }
+
+    /// A rollout's targets.
+    #[must_use]
+    pub fn progress(&self, id: &RolloutId) -> BTreeMap<TargetName, Stored<ProgressRecord>> {
+        let view = self.view.borrow();
+        let of_rollout = view.progress.iter().filter(|((rollout, _), _)| rollout == id);
+        of_rollout.map(|((_, target), progress)| (target.clone(), progress.clone())).collect()
+    }
+
+    /// The change that ends a rollout's work on a target, if the mark is its own.
+    #[must_use]
+    pub fn active_end(&self, target: &TargetName, rollout: &RolloutId) -> Option<RecordChange> {
+        let view = self.view.borrow();
+        let active = view.active.get(target).filter(|active| active.record == *rollout)?;
+        Some(RecordChange::delete(key::active(target), active))
+    }
+
+    /// Who applies migrations, for ledgers.
+    #[must_use]
+    pub fn applied_by(&self) -> String {
+        format!("coordinator {} as leader {}", self.coordinator, self.writer.epoch())
+    }
+
+    /// Sessions that were seen vanishing, and since when this leader sees.
+    #[must_use]
+    pub fn departures(&self) -> (Vec<(SessionId, Instant)>, Instant) {
+        let departures = self.departures.lock().unwrap_or_else(PoisonError::into_inner);
+        (departures.gone(), departures.since())
+    }
+
+    /// Lists a prefix in a guarded commit, so that it is no older than this leadership.
+    ///
+    /// # Errors
+    /// Leadership is lost, or the store did not answer.
+    pub async fn store_list(&self, prefix: &str) -> Result<Listing, WriteError> {
+        let mut written = self.writer.commit(Vec::new(), &[prefix]).await?;
+        written.lists.pop().ok_or_else(|| WriteError::Store(CommitError::settling("no listing came back")))
+    }
+
+    /// Waits until the view holds `revision`, or for a bounded time.
+    pub async fn view_at(&self, revision: u64) {
+        let mut view = self.view.clone();
+        let caught_up = view.wait_for(|view| view.revision >= revision);
+        // A view that lags only makes the next guarded commit conflict.
+        let _ = tokio::time::timeout(VIEW_PATIENCE, caught_up).await;
+    }
+
+    /// Waits until the view shows the target's gate, or the target gone.
+    pub async fn wait_for_view(&self, target: &TargetName) {
+        let mut view = self.view.clone();
+        let shown = view.wait_for(|view| view.gates.contains_key(target) || !view.targets.contains_key(target));
+        let _ = tokio::time::timeout(VIEW_PATIENCE, shown).await;
+    }
+
+    /// Resolves with the reason when an operator wants the rollout to stop.
+    pub async fn abort_requested(&self, id: &RolloutId) -> String {
+        let mut view = self.view.clone();
+        let wanted = |view: &FleetView| view.rollouts.get(id).is_some_and(|r| r.record.abort.is_some());
+        let reason = match view.wait_for(wanted).await {
+            Ok(view) => view.rollouts.get(id).and_then(|r| r.record.abort.clone()),
+            Err(_) => None,
+        };
+        match reason {
+            Some(abort) => format!("{} ({})", abort.reason, abort.by),
+            // The view has ended: so will this leader.
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn watch_departures(self: Arc<Self>) {
+        let mut view = self.view.clone();
+        loop {
+            {
+                let now = self.clock.now();
+                let mut departures = self.departures.lock().unwrap_or_else(PoisonError::into_inner);
+                departures.observe(&view.borrow_and_update(), now, self.settings.write);
+            }
+            if view.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Leads until cancelled: adopts targets, and runs every rollout that has not ended.
+    pub async fn run(self: Arc<Self>, cancel: CancellationToken) {
+        info!(epoch = %self.writer.epoch(), "leading");
+        let mut tasks = JoinSet::new();
+        tasks.spawn(adopt::run(Arc::clone(&self)));
+        tasks.spawn(Arc::clone(&self).watch_departures());
+        let mut known: BTreeSet<RolloutId> = BTreeSet::new();
+        let mut view = self.view.clone();
+        loop {
+            let running: Vec<RolloutId> = {
+                let view = view.borrow_and_update();
+                let not_ended = view.rollouts.iter().filter(|(_, r)| r.record.ended_at.is_none());
+                not_ended.map(|(id, _)| id.clone()).collect()
+            };
+            for id in running {
+                if known.insert(id.clone()) {
+                    tasks.spawn(rollout::run(Arc::clone(&self), id));
+                }
+            }
+            tokio::select! {
+                () = cancel.cancelled() => break,
+                changed = view.changed() => if changed.is_err() { break },
+            }
+        }
+        // Dropping the tasks drops their database sessions; the next leader confirms that they are gone.
+        tasks.shutdown().await;
+        info!(epoch = %self.writer.epoch(), "no longer leading");
+    }
+}
