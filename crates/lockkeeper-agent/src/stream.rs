@@ -16,6 +16,9 @@ use crate::wire::{self, Said};
 /// Renewals that a grant may still answer. Older answers come too late to be of use.
 const RENEWALS_REMEMBERED: usize = 64;
 
+/// So many renewals go unanswered before another coordinator is tried: with a third of the lease left.
+const RENEWALS_UNANSWERED_MAX: u32 = 2;
+
 /// A renewal is sent up to this part of its interval earlier, so that a fleet does not renew in step.
 const JITTER: f64 = 0.2;
 
@@ -120,13 +123,14 @@ impl<'a> Outgoing<'a> {
         self.dumb_at().is_some_and(|at| at <= self.shared.now())
     }
 
-    /// Two renewals unanswered. Only for open targets: a fenced one is not granted anything.
+    /// Only for open targets: a fenced one is not granted anything.
     fn dumb_at(&self) -> Option<Instant> {
         let open = self.shared.targets.iter().filter_map(|target| {
             let permits = target.permits();
             permits.lease_end().map(|_| permits.renew_every())
         });
-        open.max().map(|every| self.last_grant + every * 5 / 2)
+        open.max()
+            .map(|every| self.last_grant + every * RENEWALS_UNANSWERED_MAX)
     }
 
     /// Hears what the coordinator said.
@@ -168,7 +172,10 @@ impl<'a> Outgoing<'a> {
                 heard
             }
             Said::Fenced(fence) => {
-                tracing::info!(target_name, %fence, "fenced");
+                // Every renewal of a fenced target is answered so: only the first is news.
+                if target.permits().view(now).is_open() {
+                    tracing::info!(target_name, %fence, "fenced");
+                }
                 target.update(now, |permits| permits.fenced(fence))
             }
             Said::Opened { gate_epoch, version } => {
