@@ -1,0 +1,126 @@
+//! What every implementation of the database port keeps, on real servers.
+//!
+//! Each rule is one function over a [`Fixture`](fixture::Fixture), in a file per topic. `rules!` makes a test of
+//! each rule on one dialect; what one dialect alone promises stands in a list of its own.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, also in its helper functions"
+)]
+
+mod barrier;
+mod claims;
+mod fixture;
+mod journal;
+mod migrations;
+mod opening;
+mod postgres;
+mod postgres_only;
+mod refusals;
+mod standalone;
+mod support;
+
+/// Makes one test of each rule, on a fresh database of one dialect.
+macro_rules! rules {
+    ($fixture:path, { $($topic:ident: [$($rule:ident),* $(,)?]),* $(,)? }) => {
+        $(
+            mod $topic {
+                $(
+                    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                    async fn $rule() {
+                        let fixture = <$fixture as crate::fixture::Fixture>::start().await;
+                        crate::$topic::$rule(&fixture).await;
+                    }
+                )*
+            }
+        )*
+    };
+}
+
+/// The rules that every dialect keeps.
+macro_rules! common_rules {
+    ($fixture:path) => {
+        rules!($fixture, {
+            claims: [
+                a_fresh_target_gets_its_tables,
+                inspecting_makes_nothing,
+                a_larger_epoch_takes_over,
+                an_equal_epoch_of_the_same_leader_continues,
+                an_equal_epoch_of_another_leader_is_refused,
+                a_smaller_epoch_is_refused,
+                a_superseded_hand_can_do_nothing,
+                an_ended_executor_is_gone,
+                a_released_target_has_no_executor,
+            ],
+            barrier: [
+                other_writers_are_refused_and_the_hand_passes,
+                closing_is_idempotent_and_never_goes_back,
+            ],
+            opening: [
+                writers_pass_at_once_after_the_opening,
+                opening_is_idempotent_and_keeps_to_its_epoch,
+                nothing_is_left_after_cleaning_up,
+            ],
+            migrations: [
+                a_migration_is_recorded_and_runs_once,
+                a_reverted_migration_leaves_the_ledger,
+                the_third_of_five_fails,
+                scalar_answers_text,
+                verification_says_what_is_wrong,
+            ],
+            standalone: [
+                ten_runners_at_once_apply_each_migration_once,
+                a_closed_gate_refuses_a_standalone_runner,
+                a_dead_runner_is_replaced,
+                a_leader_ends_a_standalone_runner,
+            ],
+            refusals: [
+                an_unreachable_server_is_named_without_secrets,
+                a_wrong_login_is_named_without_secrets,
+            ],
+        });
+    };
+}
+
+mod on_postgres {
+    common_rules!(crate::postgres::PostgresFixture);
+
+    rules!(crate::postgres::PostgresFixture, {
+        postgres_only: [
+            a_refused_writer_gets_lk001_and_a_hint,
+            an_earlier_open_writer_is_waited_for,
+            an_earlier_writer_that_does_not_finish_is_ended_and_named,
+            a_prepared_transaction_is_named_and_stops_the_fence,
+            a_reader_stops_neither_fence_nor_opening,
+            a_stale_snapshot_is_refused,
+            an_old_transaction_that_made_a_table_is_waited_out,
+            a_table_made_by_a_migration_is_barred_before_it_commits,
+            a_swapped_table_is_barred_before_it_commits,
+            truncate_copy_and_replica_role_are_refused,
+            a_weakened_trigger_is_put_up_again,
+            a_second_raise_continues,
+            a_refused_writer_does_not_delay_the_opening,
+            temporary_tables_stay_writable,
+            deferred_constraints_do_not_stop_the_barrier,
+            overlapping_writers_do_not_starve_the_barrier,
+            a_failing_migration_rolls_back_and_names_its_line,
+            a_migration_that_waits_for_a_lock_is_tried_again,
+            a_takeover_ends_a_hand_in_the_middle_of_a_migration,
+            a_script_leaves_no_trace_in_the_session,
+            notices_are_heard,
+            a_table_of_another_role_is_named_with_its_remedy,
+            preflight_names_what_stops_a_fence,
+            a_role_without_create_gets_the_grant,
+            a_foreign_table_of_our_name_is_not_touched,
+            a_database_made_from_a_closed_one_is_told,
+            ten_processes_make_the_tables_at_once,
+        ],
+        journal: [
+            an_index_is_built_concurrently,
+            an_invalid_index_is_dropped_and_built_again,
+            a_journalled_migration_resumes_where_it_stopped,
+            an_edited_file_is_in_doubt,
+            a_statement_that_cannot_be_classified_is_in_doubt,
+        ],
+    });
+}
