@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use lockkeeper_core::time::Instant;
+use lockkeeper_core::time::{Instant, WallTime};
 use rustix::time::{ClockId, clock_gettime};
 
 /// Says what time it is. A seam: everything in this crate that compares deadlines asks one of these.
@@ -49,6 +49,15 @@ impl Clock for ManualClock {
     fn now(&self) -> Instant {
         Instant(self.0.load(Ordering::SeqCst))
     }
+}
+
+/// The wall clock, for people. Never compared for safety.
+#[must_use]
+pub fn wall_now() -> WallTime {
+    let since = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
+    WallTime(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]

@@ -215,8 +215,10 @@ pub struct RecordError {
 /// # Errors
 /// The key and what is wrong with its value.
 pub fn decode<T: DeserializeOwned>(entry: &Entry) -> Result<T, RecordError> {
-    serde_json::from_slice(&entry.value)
-        .map_err(|e| RecordError { key: entry.key.clone(), problem: e.to_string() })
+    serde_json::from_slice(&entry.value).map_err(|e| RecordError {
+        key: entry.key.clone(),
+        problem: e.to_string(),
+    })
 }
 
 /// Writes a record.

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use lockkeeper_core::drain::DrainReport;
+use lockkeeper_core::epoch::LeaderEpoch;
 use lockkeeper_core::gate::Gate;
 use lockkeeper_core::id::{RolloutId, SessionId, TargetName};
 use lockkeeper_core::spec::TargetSpec;
@@ -18,9 +19,10 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use crate::election::{GENERATION_KEY, LEADER_KEY};
 use crate::records::{ProgressRecord, RolloutRecord, SessionRecord, Stored, decode, key};
 use crate::session::Session;
-use crate::store::{Change, Entry, Listing, Store, StoreError};
+use crate::store::{Change, Entry, Guard, Listing, Outcome, Store, StoreError, Txn, Write};
 
 /// Pause before a broken watch is listed and opened again.
 const REWATCH_PAUSE: Duration = Duration::from_millis(200);
@@ -31,6 +33,10 @@ const REWATCH_PAUSE: Duration = Duration::from_millis(200);
 pub struct FleetView {
     /// Revision that this picture is complete up to.
     pub revision: u64,
+    /// Create revision of the leader's key.
+    pub leader_revision: Option<u64>,
+    /// The fleet's generation, when a person has raised it.
+    pub generation: Option<u64>,
     /// Coordinators that are present.
     pub sessions: BTreeMap<SessionId, Stored<SessionRecord>>,
     /// Coordinators that left cleanly.
@@ -51,6 +57,8 @@ pub struct FleetView {
 
 /// Which collection a key belongs to, with the key's parsed rest.
 enum Place {
+    Leader,
+    Generation,
     Session(SessionId),
     Left(SessionId),
     Drain(SessionId, TargetName),
@@ -64,7 +72,11 @@ enum Place {
 
 fn place(full: &str) -> Option<Place> {
     let rest = |prefix: &str| full.strip_prefix(prefix);
-    Some(if let Some(id) = rest(key::SESSIONS) {
+    Some(if full == LEADER_KEY {
+        Place::Leader
+    } else if full == GENERATION_KEY {
+        Place::Generation
+    } else if let Some(id) = rest(key::SESSIONS) {
         Place::Session(id.parse().ok()?)
     } else if let Some(id) = rest(key::LEFT) {
         Place::Left(id.parse().ok()?)
@@ -92,7 +104,14 @@ fn put<K: Ord, T: DeserializeOwned>(into: &mut BTreeMap<K, Stored<T>>, at: K, en
     match decode(entry) {
         Ok(record) => {
             let (create_revision, mod_revision) = (entry.create_revision, entry.mod_revision);
-            into.insert(at, Stored { record, create_revision, mod_revision });
+            into.insert(
+                at,
+                Stored {
+                    record,
+                    create_revision,
+                    mod_revision,
+                },
+            );
         }
         Err(error) => {
             warn!(%error, "leaving out a record");
@@ -105,7 +124,10 @@ impl FleetView {
     /// A picture from a listing of everything.
     #[must_use]
     pub fn from_listing(listing: &Listing) -> Self {
-        let mut view = Self { revision: listing.revision, ..Self::default() };
+        let mut view = Self {
+            revision: listing.revision,
+            ..Self::default()
+        };
         for entry in &listing.entries {
             view.put(entry);
         }
@@ -115,6 +137,12 @@ impl FleetView {
     fn put(&mut self, entry: &Entry) {
         self.revision = self.revision.max(entry.mod_revision);
         match place(&entry.key) {
+            Some(Place::Leader) => self.leader_revision = Some(entry.create_revision),
+            Some(Place::Generation) => {
+                self.generation = std::str::from_utf8(&entry.value)
+                    .ok()
+                    .and_then(|t| t.parse().ok())
+            }
             Some(Place::Session(id)) => put(&mut self.sessions, id, entry),
             Some(Place::Left(id)) => drop(self.left.insert(id, ())),
             Some(Place::Drain(session, target)) => match decode(entry) {
@@ -134,6 +162,8 @@ impl FleetView {
     fn delete(&mut self, full: &str, revision: u64) {
         self.revision = self.revision.max(revision);
         match place(full) {
+            Some(Place::Leader) => self.leader_revision = None,
+            Some(Place::Generation) => self.generation = None,
             Some(Place::Session(id)) => drop(self.sessions.remove(&id)),
             Some(Place::Left(id)) => drop(self.left.remove(&id)),
             Some(Place::Drain(session, target)) => drop(self.drains.remove(&(target, session))),
@@ -146,7 +176,15 @@ impl FleetView {
         }
     }
 
-    /// Applies what a watch saw. Gives the values of this session's heartbeats among it.
+    /// The epoch of the leader's key; `None` when there is none.
+    #[must_use]
+    pub fn leader_epoch(&self) -> Option<LeaderEpoch> {
+        let generation = self.generation.unwrap_or(1);
+        self.leader_revision
+            .map(|revision| LeaderEpoch { generation, revision })
+    }
+
+    /// Applies what a watch saw.
     pub fn apply(&mut self, changes: &[Change]) {
         for change in changes {
             match change {
@@ -154,6 +192,36 @@ impl FleetView {
                 Change::Delete { key, revision } => self.delete(key, *revision),
             }
         }
+    }
+}
+
+/// Where a session writes when it lists everything: `pictures/<coordinator>/<uuid>`.
+const PICTURES: &str = "pictures/";
+
+/// Attempts to list everything before the session is given up.
+const PICTURE_ATTEMPTS: u32 = 5;
+
+/// Lists everything, in a transaction that writes.
+async fn picture(store: &dyn Store, session: &Session) -> Result<Listing, StoreError> {
+    let txn = Txn {
+        guards: vec![Guard::CreateRevision(session.key(), session.create_revision())],
+        writes: vec![Write::Put {
+            key: format!("{PICTURES}{}", session.id()),
+            value: Vec::new(),
+            lease: Some(session.lease()),
+        }],
+        lists: vec![String::new()],
+    };
+    let mut attempt = 1;
+    loop {
+        match store.commit(txn.clone()).await {
+            Ok(Outcome::Committed { mut lists, .. }) => return Ok(lists.pop().unwrap_or_default()),
+            Ok(Outcome::Conflict { .. }) => return Err(StoreError::LeaseGone),
+            // Writing the mark twice is harmless.
+            Err(_) if attempt < PICTURE_ATTEMPTS => attempt += 1,
+            Err(error) => return Err(error),
+        }
+        tokio::time::sleep(REWATCH_PAUSE.mul_f64(0.5 + fastrand::f64())).await;
     }
 }
 
@@ -174,9 +242,16 @@ impl Watcher {
         store: Arc<dyn Store>,
         session: Arc<Session>,
     ) -> Result<(Self, watch::Receiver<FleetView>), StoreError> {
-        let view = FleetView::from_listing(&session.list_everything().await?);
+        let view = FleetView::from_listing(&picture(store.as_ref(), &session).await?);
         let (sender, receiver) = watch::channel(view);
-        Ok((Self { store, session, sender }, receiver))
+        Ok((
+            Self {
+                store,
+                session,
+                sender,
+            },
+            receiver,
+        ))
     }
 
     /// Watches until cancelled. A watch that breaks is opened again from the next revision, or, when that was
@@ -193,7 +268,7 @@ impl Watcher {
                 () = tokio::time::sleep(REWATCH_PAUSE.mul_f64(0.5 + fastrand::f64())) => {}
             }
             if matches!(ended, StoreError::Compacted(_)) {
-                match self.session.list_everything().await {
+                match picture(self.store.as_ref(), &self.session).await {
                     Ok(listing) => drop(self.sender.send_replace(FleetView::from_listing(&listing))),
                     Err(error) => warn!(%error, "cannot list the store"),
                 }
@@ -211,7 +286,7 @@ impl Watcher {
         loop {
             match changes.next().await {
                 Some(Ok(batch)) => {
-                    self.session.observe(&batch);
+                    batch.iter().for_each(|change| self.session.observe(change));
                     self.sender.send_modify(|view| view.apply(&batch));
                 }
                 Some(Err(error)) => return error,

@@ -18,9 +18,9 @@ use lockkeeper_core::time::{Instant, WallTime};
 use lockkeeper_core::version::{SchemaVersion, VersionRange};
 use tokio::sync::{Notify, mpsc, watch};
 
+use crate::agents::Granting;
 use crate::agents::message::{Cause, End, Message, Outgoing};
 use crate::clock::{Clock, wall_now};
-use crate::session::Granting;
 use crate::view::FleetView;
 
 /// Messages that may wait for a slow agent before its stream is given up.
@@ -153,7 +153,14 @@ impl AgentHub {
         write_lease: Duration,
     ) -> Arc<Self> {
         let (inner, changed) = (Mutex::default(), Notify::new());
-        Arc::new(Self { clock, granting, view, write_lease, inner, changed })
+        Arc::new(Self {
+            clock,
+            granting,
+            view,
+            write_lease,
+            inner,
+            changed,
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -181,7 +188,11 @@ impl AgentHub {
         let (agent, incarnation) = (registration.agent.clone(), registration.incarnation);
         let stream = Stream {
             registration: Arc::new(registration),
-            holder: Holder { agent, incarnation, stream: id },
+            holder: Holder {
+                agent,
+                incarnation,
+                stream: id,
+            },
             outgoing: Some(sender),
             waiter: false,
             last_renewal: None,
@@ -204,13 +215,18 @@ impl AgentHub {
     /// Whether the stream has ever asked for a lease.
     #[must_use]
     pub fn has_renewed(&self, id: u64) -> bool {
-        self.lock().streams.get(&id).is_some_and(|s| s.last_renewal.is_some())
+        self.lock()
+            .streams
+            .get(&id)
+            .is_some_and(|s| s.last_renewal.is_some())
     }
 
     /// A renewal: answers with a grant, or with why not, for each target.
     pub fn renew(&self, id: u64, sequence: u64, held: impl IntoIterator<Item = (TargetName, HeldPermits)>) {
         let mut inner = self.lock();
-        let Some(stream) = inner.streams.get_mut(&id) else { return };
+        let Some(stream) = inner.streams.get_mut(&id) else {
+            return;
+        };
         stream.last_renewal = Some(sequence);
         for (target, permits) in held {
             if let Some(told) = stream.told.get_mut(&target) {
@@ -225,7 +241,9 @@ impl AgentHub {
     /// An ack: no permit up to `epoch` is out.
     pub fn drained(&self, id: u64, target: &TargetName, epoch: GateEpoch) {
         let mut inner = self.lock();
-        let Some(stream) = inner.streams.get_mut(&id) else { return };
+        let Some(stream) = inner.streams.get_mut(&id) else {
+            return;
+        };
         let holder = stream.holder.clone();
         // The agent's book is one for all its streams: what it held through an earlier stream of the same process
         // start is out of its hands as well.
@@ -292,13 +310,18 @@ impl AgentHub {
         let outstanding = inner.book.outstanding(target, epoch, now);
         let straggler = |(holder, left): (Holder, Duration)| {
             let stream = inner.streams.get(&holder.stream);
-            let held = stream.and_then(|s| s.told.get(target)).map(|t| t.held.clone()).unwrap_or_default();
+            let held = stream
+                .and_then(|s| s.told.get(target))
+                .map(|t| t.held.clone())
+                .unwrap_or_default();
             Straggler {
                 holder,
                 lease_left_ms: u64::try_from(left.as_millis()).unwrap_or(u64::MAX),
                 permits: held.permits,
                 label: held.label,
-                region: stream.map(|s| s.registration.region.to_string()).unwrap_or_default(),
+                region: stream
+                    .map(|s| s.registration.region.to_string())
+                    .unwrap_or_default(),
             }
         };
         outstanding.into_iter().map(straggler).collect()
@@ -313,14 +336,24 @@ impl AgentHub {
         for stream in inner.streams.values() {
             for (target, told) in &stream.told {
                 let lease_left = inner.book.lease_left(target, &stream.holder, now);
-                let Some(standing) = stream.standing(told, lease_left.is_some()) else { continue };
+                let Some(standing) = stream.standing(told, lease_left.is_some()) else {
+                    continue;
+                };
                 let reason = match &told.message {
                     Some(Message::Fenced { cause, .. }) => cause.reason(target),
                     Some(Message::Granted { .. } | Message::Opened { .. }) | None => String::new(),
                 };
                 let (registration, held) = (Arc::clone(&stream.registration), told.held.clone());
                 let (target, since) = (target.clone(), told.since);
-                rows.push(AgentRow { registration, target, standing, reason, held, lease_left, since });
+                rows.push(AgentRow {
+                    registration,
+                    target,
+                    standing,
+                    reason,
+                    held,
+                    lease_left,
+                    since,
+                });
             }
         }
         rows
@@ -330,8 +363,12 @@ impl AgentHub {
     #[must_use]
     pub fn incarnations(&self) -> Vec<(AgentId, Incarnation)> {
         let inner = self.lock();
-        let live = inner.streams.values().filter(|s| s.outgoing.is_some() && !s.waiter);
-        live.map(|s| (s.holder.agent.clone(), s.holder.incarnation)).collect()
+        let live = inner
+            .streams
+            .values()
+            .filter(|s| s.outgoing.is_some() && !s.waiter);
+        live.map(|s| (s.holder.agent.clone(), s.holder.incarnation))
+            .collect()
     }
 
     /// A peer has a newer incarnation of a replica: the older one here is ended.
@@ -346,7 +383,9 @@ impl AgentHub {
     /// Tells a stream what is new about its targets.
     fn tell_all(&self, inner: &mut Inner, id: u64) {
         let view = self.view.borrow();
-        let Some(stream) = inner.streams.get_mut(&id) else { return };
+        let Some(stream) = inner.streams.get_mut(&id) else {
+            return;
+        };
         let registration = Arc::clone(&stream.registration);
         let mut reopened = false;
         for (target, range) in &registration.targets {
@@ -378,8 +417,12 @@ impl AgentHub {
         let now = self.clock.now();
         let lease = self.lease(inner, now);
         let Inner { book, streams, .. } = inner;
-        let Some(stream) = streams.get_mut(&id) else { return };
-        let Some(sequence) = stream.last_renewal else { return };
+        let Some(stream) = streams.get_mut(&id) else {
+            return;
+        };
+        let Some(sequence) = stream.last_renewal else {
+            return;
+        };
         if stream.outgoing.is_none() {
             return;
         }
@@ -388,9 +431,17 @@ impl AgentHub {
             let message = match (state_of(&view, target, range), lease) {
                 (Message::Opened { epoch, version }, Some(lease)) => {
                     book.grant(target, &stream.holder, epoch, now, lease);
-                    Message::Granted { epoch, version, lease, sequence }
+                    Message::Granted {
+                        epoch,
+                        version,
+                        lease,
+                        sequence,
+                    }
                 }
-                (Message::Opened { epoch, .. }, None) => Message::Fenced { epoch, cause: Cause::Isolated },
+                (Message::Opened { epoch, .. }, None) => Message::Fenced {
+                    epoch,
+                    cause: Cause::Isolated,
+                },
                 (fenced, _) => fenced,
             };
             stream.tell(target, message);
@@ -399,7 +450,7 @@ impl AgentHub {
 
     /// How long a lease may be granted now, if at all.
     fn lease(&self, inner: &Inner, now: Instant) -> Option<Duration> {
-        if inner.leaving || !self.granting.allowed(now) {
+        if inner.leaving || !self.granting.allowed() {
             return None;
         }
         grantable(now, self.write_lease, self.granting.deadline())
@@ -409,8 +460,15 @@ impl AgentHub {
 /// What a target's gate says to a writer of this range.
 fn state_of(view: &FleetView, target: &TargetName, range: &VersionRange) -> Message {
     let Some(gate) = view.gates.get(target).map(|stored| &stored.record) else {
-        let cause = if view.targets.contains_key(target) { Cause::NotAdopted } else { Cause::UnknownTarget };
-        return Message::Fenced { epoch: GateEpoch::ZERO, cause };
+        let cause = if view.targets.contains_key(target) {
+            Cause::NotAdopted
+        } else {
+            Cause::UnknownTarget
+        };
+        return Message::Fenced {
+            epoch: GateEpoch::ZERO,
+            cause,
+        };
     };
     let version: Option<SchemaVersion> = gate.version().cloned();
     let Gate { epoch, .. } = *gate;
@@ -422,7 +480,10 @@ fn state_of(view: &FleetView, target: &TargetName, range: &VersionRange) -> Mess
 
 impl Inner {
     fn supersede(&mut self, agent: AgentId, incarnation: Incarnation) -> Result<(), RegisterError> {
-        let live = self.streams.values_mut().filter(|s| s.holder.agent == agent && s.outgoing.is_some());
+        let live = self
+            .streams
+            .values_mut()
+            .filter(|s| s.holder.agent == agent && s.outgoing.is_some());
         for stream in live {
             let known = stream.holder.incarnation;
             if known > incarnation {
@@ -438,7 +499,10 @@ impl Inner {
     fn end_if_reached(&mut self, id: u64) {
         if let Some(stream) = self.streams.get_mut(&id)
             && stream.waiter
-            && stream.told.values().all(|t| matches!(t.message, Some(Message::Opened { .. })))
+            && stream
+                .told
+                .values()
+                .all(|t| matches!(t.message, Some(Message::Opened { .. })))
         {
             stream.end(End::Reached);
         }
@@ -450,7 +514,10 @@ impl Inner {
         let Self { book, streams, .. } = self;
         streams.retain(|_, stream| {
             stream.outgoing.is_some()
-                || stream.told.keys().any(|t| book.lease_left(t, &stream.holder, now).is_some())
+                || stream
+                    .told
+                    .keys()
+                    .any(|t| book.lease_left(t, &stream.holder, now).is_some())
         });
     }
 }

@@ -43,17 +43,27 @@ impl Cause {
     #[must_use]
     pub fn reason(&self, target: &TargetName) -> String {
         let at = |version: &Option<SchemaVersion>| {
-            version.as_ref().map_or_else(|| "at no version".to_owned(), |v| format!("at version {v}"))
+            version
+                .as_ref()
+                .map_or_else(|| "at no version".to_owned(), |v| format!("at version {v}"))
         };
         match self {
             Self::Closed(rollout) => format!("{target} is closed by rollout {rollout}"),
             Self::SchemaTooOld(version) => {
-                format!("{target} is {}, which is older than this release needs: it waits for an upgrade", at(version))
+                format!(
+                    "{target} is {}, which is older than this release needs: it waits for an upgrade",
+                    at(version)
+                )
             }
             Self::SchemaTooNew(version) => {
-                format!("{target} is {}, which is newer than this release knows: start a newer release", at(version))
+                format!(
+                    "{target} is {}, which is newer than this release knows: start a newer release",
+                    at(version)
+                )
             }
-            Self::UnknownVersion => format!("{target} has no version that can be compared with the declared range"),
+            Self::UnknownVersion => {
+                format!("{target} has no version that can be compared with the declared range")
+            }
             Self::NotAdopted => format!("{target} is declared, and no leader has reached its database yet"),
             Self::UnknownTarget => format!("{target} is not declared: `lockkeeper target apply` declares it"),
             Self::Isolated => "this coordinator has lost touch with its store and grants nothing".to_owned(),

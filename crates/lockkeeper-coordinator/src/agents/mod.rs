@@ -12,3 +12,27 @@ pub mod report;
 
 pub use hub::{AgentHub, AgentRow, AgentStanding};
 pub use message::{Cause, End, Message, Outgoing};
+
+use std::fmt;
+
+use lockkeeper_core::time::Instant;
+
+use crate::session::Session;
+
+/// The right to grant write leases. A seam: the hub is tested without a store.
+pub trait Granting: Send + Sync + fmt::Debug {
+    /// Whether a lease may be granted now.
+    fn allowed(&self) -> bool;
+    /// No lease may outlive this.
+    fn deadline(&self) -> Instant;
+}
+
+impl Granting for Session {
+    fn allowed(&self) -> bool {
+        self.granting_allowed()
+    }
+
+    fn deadline(&self) -> Instant {
+        Self::deadline(self)
+    }
+}

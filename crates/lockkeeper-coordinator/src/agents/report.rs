@@ -52,7 +52,13 @@ impl Reporter {
         session: Arc<Session>,
         view: watch::Receiver<FleetView>,
     ) -> Self {
-        Self { hub, store, session, view, written: BTreeMap::new() }
+        Self {
+            hub,
+            store,
+            session,
+            view,
+            written: BTreeMap::new(),
+        }
     }
 
     /// Tells agents of every change of the view, and the leader of every closed gate.
@@ -87,23 +93,35 @@ impl Reporter {
     fn closed(&mut self) -> Vec<(TargetName, GateEpoch)> {
         let view = self.view.borrow_and_update();
         let closed = view.gates.iter().filter(|(_, gate)| !gate.record.is_open());
-        closed.map(|(target, gate)| (target.clone(), gate.record.epoch)).collect()
+        closed
+            .map(|(target, gate)| (target.clone(), gate.record.epoch))
+            .collect()
     }
 
     fn is_written(&self, target: &TargetName, epoch: GateEpoch) -> bool {
-        self.written.get(target).is_some_and(|w| w.report.gate_epoch == epoch)
+        self.written
+            .get(target)
+            .is_some_and(|w| w.report.gate_epoch == epoch)
     }
 
     /// Writes what is due. Gives whether a closed gate is still waited for.
     async fn round(&mut self) -> bool {
         let closed = self.closed();
-        self.written.retain(|target, _| closed.iter().any(|(t, _)| t == target));
+        self.written
+            .retain(|target, _| closed.iter().any(|(t, _)| t == target));
         let mut waiting = false;
         for (target, epoch) in closed {
-            if self.written.get(&target).is_some_and(|w| w.report.gate_epoch == epoch && w.report.stragglers.is_empty()) {
+            if self
+                .written
+                .get(&target)
+                .is_some_and(|w| w.report.gate_epoch == epoch && w.report.stragglers.is_empty())
+            {
                 continue;
             }
-            let report = DrainReport { gate_epoch: epoch, stragglers: self.hub.stragglers(&target, epoch) };
+            let report = DrainReport {
+                gate_epoch: epoch,
+                stragglers: self.hub.stragglers(&target, epoch),
+            };
             waiting |= !report.stragglers.is_empty();
             if self.is_due(&target, &report) {
                 waiting |= !self.write(&target, report).await;
@@ -125,7 +143,10 @@ impl Reporter {
     async fn write(&mut self, target: &TargetName, report: DrainReport) -> bool {
         let txn = Txn {
             // A coordinator whose session is gone has no say any more.
-            guards: vec![Guard::CreateRevision(key::session(self.session.id()), self.session.create_revision())],
+            guards: vec![Guard::CreateRevision(
+                key::session(self.session.id()),
+                self.session.create_revision(),
+            )],
             writes: vec![Write::Put {
                 key: key::drain(self.session.id(), target),
                 value: encode(&report),
@@ -136,7 +157,13 @@ impl Reporter {
         match self.store.commit(txn).await {
             Ok(Outcome::Committed { .. }) => {
                 debug!(%target, gate_epoch = %report.gate_epoch, stragglers = report.stragglers.len(), "reported");
-                self.written.insert(target.clone(), Written { report, at: tokio::time::Instant::now() });
+                self.written.insert(
+                    target.clone(),
+                    Written {
+                        report,
+                        at: tokio::time::Instant::now(),
+                    },
+                );
                 true
             }
             Ok(Outcome::Conflict { .. }) => {

@@ -44,7 +44,10 @@ pub async fn database(spec: &TargetSpec) -> Result<Box<dyn Database>, AccessErro
     let dsn = Dsn::parse(text.trim()).map_err(|e| AccessError::Dsn(e.to_string()))?;
     let found = dsn.dialect().to_string();
     match &spec.dialect {
-        Some(declared) if *declared != found => Err(AccessError::Dialect { declared: declared.clone(), found }),
+        Some(declared) if *declared != found => Err(AccessError::Dialect {
+            declared: declared.clone(),
+            found,
+        }),
         Some(_) | None => Ok(db::open(&dsn, DatabaseOptions::default())),
     }
 }
@@ -54,7 +57,9 @@ async fn resolve(reference: &DsnReference) -> Result<String, AccessError> {
     match reference {
         DsnReference::Env(name) => match std::env::var(name) {
             Ok(dsn) => Ok(dsn),
-            Err(_) => error(format!("environment variable {name} is not set on this coordinator")),
+            Err(_) => error(format!(
+                "environment variable {name} is not set on this coordinator"
+            )),
         },
         DsnReference::File(path) => match tokio::fs::read_to_string(path).await {
             Ok(dsn) => Ok(dsn),
@@ -67,7 +72,10 @@ async fn resolve(reference: &DsnReference) -> Result<String, AccessError> {
 async fn run(command: &str) -> Result<String, AccessError> {
     let error = |text: String| AccessError::Reference(format!("command {command:?}: {text}"));
     let mut child = Command::new("sh");
-    child.args(["-c", command]).stdin(Stdio::null()).kill_on_drop(true);
+    child
+        .args(["-c", command])
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
     let output = tokio::time::timeout(DSN_COMMAND_TIMEOUT, child.output())
         .await
         .map_err(|_| error(format!("did not end within {} s", DSN_COMMAND_TIMEOUT.as_secs())))?
@@ -94,16 +102,27 @@ pub struct Migrations {
 /// The directory cannot be read, or holds something that cannot be a migration set.
 pub async fn migrations(spec: &TargetSpec, database: &dyn Database) -> Result<Migrations, AccessError> {
     let dialect = database.dialect();
-    let dirs: Vec<PathBuf> = spec.migrations.dir.to_vec().into_iter().map(PathBuf::from).collect();
+    let dirs: Vec<PathBuf> = spec
+        .migrations
+        .dir
+        .to_vec()
+        .into_iter()
+        .map(PathBuf::from)
+        .collect();
     let layout = match spec.migrations.layout.as_str() {
         "auto" => None,
-        name => Some(name.parse::<Layout>().map_err(|e| AccessError::Source(e.to_string()))?),
+        name => Some(
+            name.parse::<Layout>()
+                .map_err(|e| AccessError::Source(e.to_string()))?,
+        ),
     };
     let load = move || {
         let set = source::load(&dirs, layout, dialect).map_err(|e| e.to_string())?;
         let verify = source::load_verify(&dirs, dialect).map_err(|e| e.to_string())?;
         Ok::<_, String>(Migrations { set, verify })
     };
-    let loaded = tokio::task::spawn_blocking(load).await.map_err(|e| AccessError::Source(e.to_string()))?;
+    let loaded = tokio::task::spawn_blocking(load)
+        .await
+        .map_err(|e| AccessError::Source(e.to_string()))?;
     loaded.map_err(|e| AccessError::Source(format!("target's migrations: {e}")))
 }

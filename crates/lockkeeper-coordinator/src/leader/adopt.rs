@@ -40,7 +40,10 @@ pub async fn run(leader: Arc<Leader>) {
     loop {
         let missing: Vec<TargetSpec> = {
             let view = view.borrow_and_update();
-            let without = view.targets.iter().filter(|(name, _)| !view.gates.contains_key(name));
+            let without = view
+                .targets
+                .iter()
+                .filter(|(name, _)| !view.gates.contains_key(name));
             without.map(|(_, spec)| spec.record.clone()).collect()
         };
         for spec in missing {
@@ -63,13 +66,18 @@ pub async fn run(leader: Arc<Leader>) {
 async fn adopt_one(leader: Arc<Leader>, name: TargetName) -> TargetName {
     let mut pause = RETRY.0;
     loop {
-        let Some(spec) = leader.spec_without_gate(&name) else { break };
+        let Some(spec) = leader.spec_without_gate(&name) else {
+            break;
+        };
         match adopt(&leader, &spec).await {
             Ok(()) => break,
             Err(error) => {
                 warn!(target = %name, %error, "cannot adopt the target, trying again");
                 leader.waits.next(&name, "reach the target's database", None);
-                leader.waits.set(&name, vec![("database".to_owned(), name.to_string(), error.to_string())]);
+                leader.waits.set(
+                    &name,
+                    vec![("database".to_owned(), name.to_string(), error.to_string())],
+                );
             }
         }
         tokio::time::sleep(pause.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
@@ -84,12 +92,18 @@ async fn adopt(leader: &Leader, spec: &TargetSpec) -> Result<(), AdoptError> {
     let failed = |text: String| AdoptError::Target(text);
     let database = access::database(spec).await.map_err(|e| failed(e.to_string()))?;
     let inspection = database.inspect().await.map_err(|e| failed(e.to_string()))?;
-    let migrations = access::migrations(spec, database.as_ref()).await.map_err(|e| failed(e.to_string()))?;
-    let version = plan::current(&migrations.set, &inspection.ledger);
+    let migrations = access::migrations(spec, database.as_ref())
+        .await
+        .map_err(|e| failed(e.to_string()))?;
+    let planned = plan::plan(&migrations.set, &inspection.ledger, &plan::Goal::Latest);
+    let version = planned.map_err(|e| failed(e.to_string()))?.from;
     if let Some(row) = &inspection.gate_row
         && row.is_closed()
     {
-        let by = row.rollout.clone().unwrap_or_else(|| "an unknown rollout".to_owned());
+        let by = row
+            .rollout
+            .clone()
+            .unwrap_or_else(|| "an unknown rollout".to_owned());
         return Err(failed(format!(
             "the target's own gate row is closed at {} by {by}: another fleet or an earlier store works on it",
             row.gate_epoch
@@ -97,10 +111,20 @@ async fn adopt(leader: &Leader, spec: &TargetSpec) -> Result<(), AdoptError> {
     }
     plan::verify(&migrations.set, &inspection.ledger, version.as_ref()).map_err(|e| failed(e.to_string()))?;
     let epoch = inspection.gate_row.map_or(GateEpoch::ZERO, |row| row.gate_epoch);
-    let checked = format!("ledger of {} entries equals the directory", inspection.ledger.len());
-    let verified = Verification { version, checked, at: wall_now() };
+    let checked = format!(
+        "ledger of {} entries equals the directory",
+        inspection.ledger.len()
+    );
+    let verified = Verification {
+        version,
+        checked,
+        at: wall_now(),
+    };
     let gate = Gate::first(epoch, migrations.set.order, leader.writer.epoch(), verified);
-    leader.writer.commit(vec![RecordChange::create(key::gate(&spec.name), &gate)], &[]).await?;
+    leader
+        .writer
+        .commit(vec![RecordChange::create(key::gate(&spec.name), &gate)], &[])
+        .await?;
     info!(target = %spec.name, gate_epoch = %gate.epoch, version = ?gate.version().map(ToString::to_string), "adopted");
     Ok(())
 }

@@ -22,7 +22,11 @@ impl Departures {
     /// Begins to watch.
     #[must_use]
     pub fn new(view: &FleetView, now: Instant) -> Self {
-        Self { since: now, present: view.sessions.keys().cloned().collect(), gone: BTreeMap::new() }
+        Self {
+            since: now,
+            present: view.sessions.keys().cloned().collect(),
+            gone: BTreeMap::new(),
+        }
     }
 
     /// Since when vanishing sessions are seen.
@@ -46,6 +50,9 @@ impl Departures {
     /// Sessions whose leases may live on.
     #[must_use]
     pub fn gone(&self) -> Vec<(SessionId, Instant)> {
-        self.gone.iter().map(|(session, at)| (session.clone(), *at)).collect()
+        self.gone
+            .iter()
+            .map(|(session, at)| (session.clone(), *at))
+            .collect()
     }
 }

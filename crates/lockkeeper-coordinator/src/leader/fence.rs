@@ -41,7 +41,9 @@ pub async fn drain(
             // The barrier proves it by itself: only agents that can still answer are worth waiting for.
             pending.retain(|p| !matches!(p, Pending::NewLeader(_)));
         }
-        leader.waits.set(target, pending.iter().flat_map(|p| described(p, now)).collect());
+        leader
+            .waits
+            .set(target, pending.iter().flat_map(|p| described(p, now)).collect());
         if pending.is_empty() || now >= deadline {
             return pending;
         }
@@ -52,7 +54,13 @@ pub async fn drain(
     }
 }
 
-fn observe(watch: &mut DrainWatch, view: &FleetView, target: &TargetName, listed: &[SessionId], now: Instant) {
+fn observe(
+    watch: &mut DrainWatch,
+    view: &FleetView,
+    target: &TargetName,
+    listed: &[SessionId],
+    now: Instant,
+) {
     for session in listed {
         if let Some(report) = view.drains.get(&(target.clone(), session.clone())) {
             watch.report(session, report);
@@ -75,18 +83,28 @@ pub fn described(pending: &Pending, now: Instant) -> Vec<(String, String, String
             vec![("coordinator".to_owned(), session.to_string(), detail)]
         }
         Pending::Vanished(session, until) => {
-            let detail = format!("its session is gone: leases that it granted may live for {}", seconds(*until));
+            let detail = format!(
+                "its session is gone: leases that it granted may live for {}",
+                seconds(*until)
+            );
             vec![("coordinator".to_owned(), session.to_string(), detail)]
         }
         Pending::NewLeader(until) => {
-            let detail = format!("leases of coordinators it has not seen may live for {}", seconds(*until));
+            let detail = format!(
+                "leases of coordinators it has not seen may live for {}",
+                seconds(*until)
+            );
             vec![("leader".to_owned(), "this leader is new".to_owned(), detail)]
         }
         Pending::Stragglers(session, stragglers) => stragglers
             .iter()
             .map(|s| {
                 let who = format!("{} ({})", s.holder.agent, s.holder.incarnation);
-                let label = s.label.as_ref().map(|l| format!(", oldest {l:?}")).unwrap_or_default();
+                let label = s
+                    .label
+                    .as_ref()
+                    .map(|l| format!(", oldest {l:?}"))
+                    .unwrap_or_default();
                 let left = Duration::from_millis(s.lease_left_ms).as_secs_f64();
                 let detail = format!(
                     "region {}, {} permits{label}, lease ends within {left:.1} s, at coordinator {}",
@@ -101,7 +119,10 @@ pub fn described(pending: &Pending, now: Instant) -> Vec<(String, String, String
 /// The sessions in a listing of `sessions/`.
 #[must_use]
 pub fn sessions_of(listing: &Listing) -> Vec<SessionId> {
-    let ids = listing.entries.iter().filter_map(|e| e.key.strip_prefix(key::SESSIONS));
+    let ids = listing
+        .entries
+        .iter()
+        .filter_map(|e| e.key.strip_prefix(key::SESSIONS));
     ids.filter_map(|id| id.parse().ok()).collect()
 }
 
@@ -110,12 +131,21 @@ pub fn sessions_of(listing: &Listing) -> Vec<SessionId> {
 #[must_use]
 pub fn sessions_before(listing: &Listing, closed: &Stored<Gate>) -> Vec<SessionId> {
     let before = |create_revision: u64| create_revision < closed.mod_revision;
-    let older = listing.entries.iter().filter(|e| before(e.create_revision)).cloned().collect();
-    sessions_of(&Listing { entries: older, revision: listing.revision })
+    let older = listing
+        .entries
+        .iter()
+        .filter(|e| before(e.create_revision))
+        .cloned()
+        .collect();
+    sessions_of(&Listing {
+        entries: older,
+        revision: listing.revision,
+    })
 }
 
 /// Whether `gate` was closed by this rollout under this epoch.
 #[must_use]
 pub fn is_closed_by(gate: &Gate, rollout: &lockkeeper_core::id::RolloutId, epoch: Option<GateEpoch>) -> bool {
-    matches!(&gate.position, Position::Closed { rollout: by, .. } if by == rollout) && epoch == Some(gate.epoch)
+    matches!(&gate.position, Position::Closed { rollout: by, .. } if by == rollout)
+        && epoch == Some(gate.epoch)
 }

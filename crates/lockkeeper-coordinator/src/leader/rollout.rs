@@ -25,7 +25,12 @@ pub async fn run(leader: Arc<Leader>, id: RolloutId) {
     let traceparent = leader.rollout(&id).and_then(|r| r.record.traceparent.clone());
     let span = info_span!("rollout", rollout = %id, epoch = %leader.writer.epoch());
     telemetry::continue_trace(&span, traceparent.as_deref());
-    let driver = RolloutDriver { leader, id, tasks: JoinSet::new(), running: BTreeSet::new() };
+    let driver = RolloutDriver {
+        leader,
+        id,
+        tasks: JoinSet::new(),
+        running: BTreeSet::new(),
+    };
     driver.run().instrument(span).await;
 }
 
@@ -74,7 +79,9 @@ impl RolloutDriver {
 
     /// Decides on one picture. Gives whether the rollout has ended.
     async fn round(&mut self) -> Result<bool, WriteError> {
-        let Some(rollout) = self.leader.rollout(&self.id) else { return Ok(true) };
+        let Some(rollout) = self.leader.rollout(&self.id) else {
+            return Ok(true);
+        };
         if rollout.record.ended_at.is_some() {
             return Ok(true);
         }
@@ -90,7 +97,10 @@ impl RolloutDriver {
     }
 
     async fn end(&self, rollout: &Stored<RolloutRecord>) -> Result<(), WriteError> {
-        let record = RolloutRecord { ended_at: Some(wall_now()), ..rollout.record.clone() };
+        let record = RolloutRecord {
+            ended_at: Some(wall_now()),
+            ..rollout.record.clone()
+        };
         let change = RecordChange::update(key::rollout(&self.id), rollout, &record);
         let written = self.leader.writer.commit(vec![change], &[]).await?;
         self.leader.view_at(written.revision).await;
@@ -100,7 +110,9 @@ impl RolloutDriver {
 
     /// Starts a driver for every target that is neither at rest nor driven: after an election, a retry, a crash.
     fn go_on(&mut self, rollout: &RolloutRecord, progress: &Progress) {
-        let moving = progress.iter().filter(|(_, p)| !p.record.target.state.is_resting());
+        let moving = progress
+            .iter()
+            .filter(|(_, p)| !p.record.target.state.is_resting());
         for (name, progress) in moving {
             if self.running.contains(name) {
                 continue;
@@ -111,8 +123,13 @@ impl RolloutDriver {
             };
             self.running.insert(name.clone());
             let leader = Arc::clone(&self.leader);
-            let driver =
-                TargetDriver::new(leader, self.id.clone(), rollout.spec.clone(), target, progress.clone());
+            let driver = TargetDriver::new(
+                leader,
+                self.id.clone(),
+                rollout.spec.clone(),
+                target,
+                progress.clone(),
+            );
             let name = name.clone();
             let drive = async move {
                 let before = tokio::time::Instant::now();
@@ -127,11 +144,16 @@ impl RolloutDriver {
 
     /// An operator's abort reaches targets that rest; those that move look for it themselves.
     async fn apply_abort(&self, rollout: &RolloutRecord, progress: &Progress) -> Result<(), WriteError> {
-        let Some(abort) = &rollout.abort else { return Ok(()) };
+        let Some(abort) = &rollout.abort else {
+            return Ok(());
+        };
         for (name, stored) in progress {
             // A retry that was asked for after the abort wins: it is the later decision.
             let decided_before = stored.record.since.0 <= abort.at.0;
-            if stored.record.target.state.is_resting() && !stored.record.target.state.is_final() && decided_before {
+            if stored.record.target.state.is_resting()
+                && !stored.record.target.state.is_final()
+                && decided_before
+            {
                 let reason = format!("aborted: {} ({})", abort.reason, abort.by);
                 self.move_on(name, stored, Event::AbortRequested(reason)).await?;
             }
@@ -143,13 +165,20 @@ impl RolloutDriver {
         let names: Vec<&TargetName> = progress.keys().collect();
         let states: Vec<TargetInWave> = progress
             .values()
-            .map(|p| TargetInWave { wave: p.record.wave, state: p.record.target.state })
+            .map(|p| TargetInWave {
+                wave: p.record.wave,
+                state: p.record.target.state,
+            })
             .collect();
         let on_failure = rollout.spec.on_failure;
         if let Some(failed) = stop_the_rest(&states, on_failure) {
             let reason = format!("not started: {} did not reach the new version", names[failed]);
-            for (name, stored) in progress.iter().filter(|(_, p)| p.record.target.state == State::Pending) {
-                self.move_on(name, stored, Event::AbortRequested(reason.clone())).await?;
+            for (name, stored) in progress
+                .iter()
+                .filter(|(_, p)| p.record.target.state == State::Pending)
+            {
+                self.move_on(name, stored, Event::AbortRequested(reason.clone()))
+                    .await?;
             }
             return Ok(());
         }
@@ -169,14 +198,24 @@ impl RolloutDriver {
         stored: &Stored<ProgressRecord>,
         event: Event,
     ) -> Result<(), WriteError> {
-        let Ok(after) = step(&stored.record.target, event) else { return Ok(()) };
+        let Ok(after) = step(&stored.record.target, event) else {
+            return Ok(());
+        };
         let mut changes = Vec::new();
         if after.state.is_final() {
             changes.extend(self.leader.active_end(name, &self.id));
         }
-        let record = ProgressRecord { target: after, since: wall_now(), ..stored.record.clone() };
+        let record = ProgressRecord {
+            target: after,
+            since: wall_now(),
+            ..stored.record.clone()
+        };
         info!(target = %name, state = ?record.target.state, reason = record.target.reason, "state");
-        changes.push(RecordChange::update(key::progress(&self.id, name), stored, &record));
+        changes.push(RecordChange::update(
+            key::progress(&self.id, name),
+            stored,
+            &record,
+        ));
         let written = self.leader.writer.commit(changes, &[]).await?;
         self.leader.view_at(written.revision).await;
         Ok(())

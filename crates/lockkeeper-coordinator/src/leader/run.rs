@@ -23,8 +23,7 @@ use crate::leader::waits::Waits;
 use crate::leader::writer::{LeaderWriter, RecordChange, WriteError};
 use crate::leader::{adopt, rollout};
 use crate::records::{ProgressRecord, RolloutRecord, Stored, key};
-use crate::store::guarded::CommitError;
-use crate::store::{Listing, Store};
+use crate::store::{Listing, StoreError};
 use crate::view::FleetView;
 
 /// How long the view may lag behind this leader's own commit before it goes on without it.
@@ -47,7 +46,6 @@ pub struct Leader {
     pub settings: LeaseSettings,
     /// What targets wait for.
     pub waits: Waits,
-    store: Arc<dyn Store>,
     departures: Mutex<Departures>,
 }
 
@@ -55,7 +53,6 @@ impl Leader {
     /// A leader that has just been elected.
     #[must_use]
     pub fn new(
-        store: Arc<dyn Store>,
         writer: LeaderWriter,
         id: Uuid,
         coordinator: CoordinatorName,
@@ -65,7 +62,16 @@ impl Leader {
         waits: Waits,
     ) -> Arc<Self> {
         let departures = Mutex::new(Departures::new(&view.borrow(), clock.now()));
-        Arc::new(Self { writer, id, coordinator, view, clock, settings, waits, store, departures })
+        Arc::new(Self {
+            writer,
+            id,
+            coordinator,
+            view,
+            clock,
+            settings,
+            waits,
+            departures,
+        })
     }
 
     /// A target's gate.
@@ -77,7 +83,8 @@ impl Leader {
     /// Whether the gate is closed by this rollout under this epoch.
     #[must_use]
     pub fn is_closed(&self, target: &TargetName, rollout: &RolloutId, epoch: GateEpoch) -> bool {
-        self.gate(target).is_some_and(|gate| fence::is_closed_by(&gate.record, rollout, Some(epoch)))
+        self.gate(target)
+            .is_some_and(|gate| fence::is_closed_by(&gate.record, rollout, Some(epoch)))
     }
 
     /// A declared target.
@@ -91,7 +98,9 @@ impl Leader {
     pub fn spec_without_gate(&self, target: &TargetName) -> Option<TargetSpec> {
         let view = self.view.borrow();
         let missing = !view.gates.contains_key(target);
-        missing.then(|| view.targets.get(target).map(|t| t.record.clone())).flatten()
+        missing
+            .then(|| view.targets.get(target).map(|t| t.record.clone()))
+            .flatten()
     }
 
     /// A rollout.
@@ -105,21 +114,30 @@ impl Leader {
     pub fn progress(&self, id: &RolloutId) -> BTreeMap<TargetName, Stored<ProgressRecord>> {
         let view = self.view.borrow();
         let of_rollout = view.progress.iter().filter(|((rollout, _), _)| rollout == id);
-        of_rollout.map(|((_, target), progress)| (target.clone(), progress.clone())).collect()
+        of_rollout
+            .map(|((_, target), progress)| (target.clone(), progress.clone()))
+            .collect()
     }
 
     /// The change that ends a rollout's work on a target, if the mark is its own.
     #[must_use]
     pub fn active_end(&self, target: &TargetName, rollout: &RolloutId) -> Option<RecordChange> {
         let view = self.view.borrow();
-        let active = view.active.get(target).filter(|active| active.record == *rollout)?;
+        let active = view
+            .active
+            .get(target)
+            .filter(|active| active.record == *rollout)?;
         Some(RecordChange::delete(key::active(target), active))
     }
 
     /// Who applies migrations, for ledgers.
     #[must_use]
     pub fn applied_by(&self) -> String {
-        format!("coordinator {} as leader {}", self.coordinator, self.writer.epoch())
+        format!(
+            "coordinator {} as leader {}",
+            self.coordinator,
+            self.writer.epoch()
+        )
     }
 
     /// Sessions that were seen vanishing, and since when this leader sees.
@@ -135,7 +153,10 @@ impl Leader {
     /// Leadership is lost, or the store did not answer.
     pub async fn store_list(&self, prefix: &str) -> Result<Listing, WriteError> {
         let mut written = self.writer.commit(Vec::new(), &[prefix]).await?;
-        written.lists.pop().ok_or_else(|| WriteError::Store(CommitError::settling("no listing came back")))
+        written
+            .lists
+            .pop()
+            .ok_or_else(|| WriteError::Store(StoreError::Unavailable("no listing came back".to_owned())))
     }
 
     /// Waits until the view holds `revision`, or for a bounded time.
@@ -149,7 +170,8 @@ impl Leader {
     /// Waits until the view shows the target's gate, or the target gone.
     pub async fn wait_for_view(&self, target: &TargetName) {
         let mut view = self.view.clone();
-        let shown = view.wait_for(|view| view.gates.contains_key(target) || !view.targets.contains_key(target));
+        let shown =
+            view.wait_for(|view| view.gates.contains_key(target) || !view.targets.contains_key(target));
         let _ = tokio::time::timeout(VIEW_PATIENCE, shown).await;
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use lockkeeper_core::drain::Pending;
 use lockkeeper_core::epoch::GateEpoch;
 use lockkeeper_core::gate::Verification;
-use lockkeeper_core::id::{RolloutId, TargetName};
+use lockkeeper_core::id::{RolloutId, SessionId, TargetName};
 use lockkeeper_core::rollout::{Command, Damage, Event, Goal, State, step};
 use lockkeeper_core::spec::{RolloutSpec, TargetSpec};
 use lockkeeper_core::strength::Strength;
@@ -28,6 +28,7 @@ use crate::leader::run::Leader;
 use crate::leader::waits::TargetObserver;
 use crate::leader::writer::{RecordChange, WriteError};
 use crate::records::{InvariantRecord, ProgressRecord, Stored, key};
+use crate::store::Listing;
 
 /// Longest wait for a target's row and for an older executor's end.
 const TAKE_PATIENCE: Duration = Duration::from_secs(20);
@@ -55,6 +56,8 @@ pub struct TargetDriver {
     migrations: Option<Migrations>,
     hand: Option<Box<dyn Hand>>,
     lost_since: Option<tokio::time::Instant>,
+    /// The sessions that the closing transaction listed; `None`: an earlier leader closed the gate.
+    listed: Option<Vec<SessionId>>,
 }
 
 /// What a failed step means for the rollout.
@@ -86,7 +89,19 @@ impl TargetDriver {
         progress: Stored<ProgressRecord>,
     ) -> Self {
         let observer = TargetObserver::new(target.name.clone(), leader.waits.clone());
-        Self { leader, rollout, spec, target, progress, observer, database: None, migrations: None, hand: None, lost_since: None }
+        Self {
+            leader,
+            rollout,
+            spec,
+            target,
+            progress,
+            observer,
+            database: None,
+            migrations: None,
+            hand: None,
+            lost_since: None,
+            listed: None,
+        }
     }
 
     /// Drives until the target rests or leadership is lost. Gives the last revision that it wrote.
@@ -132,7 +147,10 @@ impl TargetDriver {
             return Some(Event::NeedsPerson(why));
         }
         warn!(target = %self.name(), why, "lost the database, trying again");
-        self.leader.waits.set(self.name(), vec![("database".to_owned(), self.name().to_string(), why)]);
+        self.leader.waits.set(
+            self.name(),
+            vec![("database".to_owned(), self.name().to_string(), why)],
+        );
         tokio::time::sleep(RECONNECT_PAUSE.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
         None
     }
@@ -144,7 +162,10 @@ impl TargetDriver {
     /// Carries a command out, unless an operator wants the rollout to stop first. What is cut off leaves no hand:
     /// the next command takes the target again, and so ends what was running.
     async fn execute_or_abort(&mut self, command: Command) -> Step<Event> {
-        let stoppable = matches!(command, Command::Preflight | Command::Fence | Command::Migrate | Command::Verify(Goal::New));
+        let stoppable = matches!(
+            command,
+            Command::Preflight | Command::Fence | Command::Migrate | Command::Verify(Goal::New)
+        );
         if !stoppable {
             return self.execute(command).await;
         }
@@ -191,30 +212,54 @@ impl TargetDriver {
         self.write(record, changes).await
     }
 
-    async fn write(&mut self, record: ProgressRecord, mut changes: Vec<RecordChange>) -> Result<(), WriteError> {
-        changes.push(RecordChange::update(key::progress(&self.rollout, &self.target.name), &self.progress, &record));
-        let written = self.leader.writer.commit(changes, &[]).await?;
+    async fn write(&mut self, record: ProgressRecord, changes: Vec<RecordChange>) -> Result<(), WriteError> {
+        self.write_and_list(record, changes, &[]).await.map(drop)
+    }
+
+    async fn write_and_list(
+        &mut self,
+        record: ProgressRecord,
+        mut changes: Vec<RecordChange>,
+        lists: &[&str],
+    ) -> Result<Vec<Listing>, WriteError> {
+        changes.push(RecordChange::update(
+            key::progress(&self.rollout, &self.target.name),
+            &self.progress,
+            &record,
+        ));
+        let written = self.leader.writer.commit(changes, lists).await?;
         self.progress.record = record;
         self.progress.mod_revision = written.revision;
         // What is decided next is decided on a picture that holds this commit.
         self.leader.view_at(written.revision).await;
-        Ok(())
+        Ok(written.lists)
     }
 
     /// The store's gate opens in the same commit as the target's final state: agents hear of it by that.
     fn gate_opening(&self, before: State) -> Option<RecordChange> {
         let State::Opening(goal) = before else { return None };
         let gate = self.leader.gate(self.name())?;
-        if !fence::is_closed_by(&gate.record, &self.rollout, self.progress.record.target.gate_epoch) {
+        if !fence::is_closed_by(
+            &gate.record,
+            &self.rollout,
+            self.progress.record.target.gate_epoch,
+        ) {
             return None;
         }
-        let order = self.migrations.as_ref().map_or(gate.record.order, |m| m.set.order);
+        let order = self
+            .migrations
+            .as_ref()
+            .map_or(gate.record.order, |m| m.set.order);
         let checked = match goal {
             Goal::New => "ledger equals plan; verify scripts and row invariants passed",
             Goal::Unchanged => "ledger is as it was before; row invariants passed",
             Goal::Restored => "ledger is as it was before, after reverting; row invariants passed",
         };
-        let verified = Verification { version: self.version_of(goal), checked: checked.to_owned(), at: wall_now() };
+        let verified = Verification {
+            version: self.version_of(goal),
+            checked: checked.to_owned(),
+            at: wall_now(),
+        };
         let open = gate.record.open(order, self.leader.writer.epoch(), verified);
         Some(RecordChange::gate(key::gate(self.name()), &gate, &open))
     }
@@ -230,7 +275,9 @@ impl TargetDriver {
     /// Database and migrations, read once per driver.
     async fn load(&mut self) -> Step<()> {
         if self.database.is_none() {
-            let database = access::database(&self.target).await.map_err(|e| self.unreachable(&e.to_string()))?;
+            let database = access::database(&self.target)
+                .await
+                .map_err(|e| self.unreachable(&e.to_string()))?;
             self.database = Some(database);
         }
         if self.migrations.is_none() {
@@ -241,11 +288,15 @@ impl TargetDriver {
     }
 
     fn database(&self) -> Step<&dyn Database> {
-        self.database.as_deref().ok_or_else(|| Trouble::Event(Event::NeedsPerson("no database".to_owned())))
+        self.database
+            .as_deref()
+            .ok_or_else(|| Trouble::Event(Event::NeedsPerson("no database".to_owned())))
     }
 
     fn migrations(&self) -> Step<&Migrations> {
-        self.migrations.as_ref().ok_or_else(|| Trouble::Event(Event::NeedsPerson("no migrations".to_owned())))
+        self.migrations
+            .as_ref()
+            .ok_or_else(|| Trouble::Event(Event::NeedsPerson("no migrations".to_owned())))
     }
 
     /// What it means that the target or its files cannot be had, in the state that we are in.
@@ -259,14 +310,24 @@ impl TargetDriver {
     // --- preflight ---
 
     async fn preflight(&mut self) -> Step<Event> {
-        self.leader.waits.next(self.name(), "look at the target, then close its gate", None);
+        self.leader
+            .waits
+            .next(self.name(), "look at the target, then close its gate", None);
         if self.target.strength < self.spec.require_strength {
             let (has, needs) = (self.target.strength, self.spec.require_strength);
-            return Ok(Event::PreflightRefused(format!("the target's strength is {has}; the rollout requires {needs}")));
+            return Ok(Event::PreflightRefused(format!(
+                "the target's strength is {has}; the rollout requires {needs}"
+            )));
         }
         let database = self.database()?;
-        let inspection = database.inspect().await.map_err(|e| self.unreachable(&e.to_string()))?;
-        let findings = database.preflight().await.map_err(|e| self.unreachable(&e.to_string()))?;
+        let inspection = database
+            .inspect()
+            .await
+            .map_err(|e| self.unreachable(&e.to_string()))?;
+        let findings = database
+            .preflight()
+            .await
+            .map_err(|e| self.unreachable(&e.to_string()))?;
         let errors: Vec<String> = findings
             .iter()
             .filter(|f| f.level == FindingLevel::Error)
@@ -281,7 +342,11 @@ impl TargetDriver {
         };
         let planned = plan::plan(&self.migrations()?.set, &inspection.ledger, &goal);
         Ok(match planned {
-            Ok(plan) => Event::PreflightPassed { from: plan.from, to: plan.to, pending: plan.steps.len() },
+            Ok(plan) => Event::PreflightPassed {
+                from: plan.from,
+                to: plan.to,
+                pending: plan.steps.len(),
+            },
             Err(error) => Event::PreflightRefused(error.to_string()),
         })
     }
@@ -308,8 +373,15 @@ impl TargetDriver {
         if self.hand.is_some() {
             return Ok(());
         }
-        self.leader.waits.next(self.name(), "take the target: end what an earlier leader left running", None);
-        let claim = Claim::Leader { epoch: self.leader.writer.epoch(), id: self.leader.id };
+        self.leader.waits.next(
+            self.name(),
+            "take the target: end what an earlier leader left running",
+            None,
+        );
+        let claim = Claim::Leader {
+            epoch: self.leader.writer.epoch(),
+            id: self.leader.id,
+        };
         let taken = self.database()?.take(&claim, TAKE_PATIENCE, &self.observer).await;
         match taken {
             Ok(hand) => {
@@ -326,7 +398,9 @@ impl TargetDriver {
     }
 
     fn hand(&mut self) -> Step<&mut Box<dyn Hand>> {
-        self.hand.as_mut().ok_or_else(|| Trouble::Event(Event::NeedsPerson("no session on the target".to_owned())))
+        self.hand
+            .as_mut()
+            .ok_or_else(|| Trouble::Event(Event::NeedsPerson("no session on the target".to_owned())))
     }
 
     /// Closes the store's gate under the next epoch and lists the sessions to wait for in the same transaction. A
@@ -334,23 +408,36 @@ impl TargetDriver {
     async fn close_store_gate(&mut self) -> Step<()> {
         let gate = self.leader.gate(self.name());
         let Some(gate) = gate else {
-            return Err(Trouble::Event(Event::NeedsPerson("the target has no gate in the store".to_owned())));
+            return Err(Trouble::Event(Event::NeedsPerson(
+                "the target has no gate in the store".to_owned(),
+            )));
         };
-        if fence::is_closed_by(&gate.record, &self.rollout, self.progress.record.target.gate_epoch) {
+        if fence::is_closed_by(
+            &gate.record,
+            &self.rollout,
+            self.progress.record.target.gate_epoch,
+        ) {
             return Ok(());
         }
         if !gate.record.is_open() {
-            return Err(Trouble::Event(Event::NeedsPerson("the gate is closed by another rollout".to_owned())));
+            return Err(Trouble::Event(Event::NeedsPerson(
+                "the gate is closed by another rollout".to_owned(),
+            )));
         }
         let in_target = self.hand()?.gate_row().gate_epoch;
         let epoch = GateEpoch::next(gate.record.epoch, in_target);
         let now = wall_now();
-        let closed = gate.record.close(epoch, self.rollout.clone(), self.leader.writer.epoch(), now);
+        let closed = gate
+            .record
+            .close(epoch, self.rollout.clone(), self.leader.writer.epoch(), now);
         let mut record = self.progress.record.clone();
         record.target.gate_epoch = Some(epoch);
         record.closed_at = Some(now);
         let change = RecordChange::gate(key::gate(self.name()), &gate, &closed);
-        self.write(record, vec![change]).await?;
+        let lists = self
+            .write_and_list(record, vec![change], &[key::SESSIONS])
+            .await?;
+        self.listed = lists.first().map(fence::sessions_of);
         info!(target = %self.name(), gate_epoch = %epoch, "gate closed");
         Ok(())
     }
@@ -358,14 +445,20 @@ impl TargetDriver {
     /// Closes the target's row, waits for the agents, raises the barrier, and reads the row invariants.
     async fn raise(&mut self, drain_timeout: Duration) -> Step<()> {
         let Some(epoch) = self.progress.record.target.gate_epoch else {
-            return Err(Trouble::Event(Event::NeedsPerson("the fence has no gate epoch".to_owned())));
+            return Err(Trouble::Event(Event::NeedsPerson(
+                "the fence has no gate epoch".to_owned(),
+            )));
         };
         if self.hand()?.gate_row().opened >= epoch {
-            let reason = format!("the target's gate row is open at {epoch}, though this rollout has not opened it");
+            let reason =
+                format!("the target's gate row is open at {epoch}, though this rollout has not opened it");
             return Err(Trouble::Event(Event::GateFoundOpen(reason)));
         }
         let rollout = self.rollout.clone();
-        self.hand()?.close(epoch, rollout.as_str()).await.map_err(needs_person)?;
+        self.hand()?
+            .close(epoch, rollout.as_str())
+            .await
+            .map_err(needs_person)?;
         let still_out = self.drain(epoch, drain_timeout).await?;
         let budget = self.budget_left();
         let mut record = self.progress.record.clone();
@@ -374,19 +467,35 @@ impl TargetDriver {
             n => format!("the barrier, over {n} coordinators or agents that did not answer in time"),
         }];
         if self.target.strength >= Strength::Barrier {
-            self.leader.waits.next(self.name(), "raise the barrier, then run the migrations", Some(self.budget_end()));
+            self.leader.waits.next(
+                self.name(),
+                "raise the barrier, then run the migrations",
+                Some(self.budget_end()),
+            );
             let Self { hand, observer, .. } = self;
-            let Some(hand) = hand.as_mut() else { return Err(needs_person(DbError::ConnectionLost(String::new()))) };
+            let Some(hand) = hand.as_mut() else {
+                return Err(needs_person(DbError::ConnectionLost(String::new())));
+            };
             let report = hand.raise_barrier(budget, observer).await.map_err(needs_person)?;
-            record.ended_sessions.extend(report.ended.iter().map(ToString::to_string));
+            record
+                .ended_sessions
+                .extend(report.ended.iter().map(ToString::to_string));
             if !report.continued {
                 record.invariants.clear();
             }
         }
         if record.invariants.is_empty() {
             for invariant in self.target.invariants.clone() {
-                let before = self.hand()?.scalar(&invariant.query).await.map_err(needs_person)?;
-                record.invariants.push(InvariantRecord { name: invariant.name, before, after: None });
+                let before = self
+                    .hand()?
+                    .scalar(&invariant.query)
+                    .await
+                    .map_err(needs_person)?;
+                record.invariants.push(InvariantRecord {
+                    name: invariant.name,
+                    before,
+                    after: None,
+                });
             }
         }
         self.write(record, Vec::new()).await?;
@@ -396,16 +505,17 @@ impl TargetDriver {
     /// Waits for the agents. At COOPERATIVE nothing else proves the fence, so not being drained is a failure; with
     /// a barrier it is not.
     async fn drain(&mut self, epoch: GateEpoch, drain_timeout: Duration) -> Step<Vec<Pending>> {
-        let listing = self.leader.store_list(key::SESSIONS).await?;
-        let gate = self.leader.gate(self.name());
-        let listed = match &gate {
-            Some(gate) => fence::sessions_before(&listing, gate),
-            None => fence::sessions_of(&listing),
+        let listed = match &self.listed {
+            Some(listed) => listed.clone(),
+            None => self.sessions_before_closing().await?,
         };
         let cooperative = self.target.strength < Strength::Barrier;
         let (patience, then) = match cooperative {
             true => (self.budget_left(), "reopen, if they do not drain in time"),
-            false => (drain_timeout.min(self.budget_left()), "raise the barrier without them"),
+            false => (
+                drain_timeout.min(self.budget_left()),
+                "raise the barrier without them",
+            ),
         };
         let until = WallTime(wall_now().0 + i64::try_from(patience.as_millis()).unwrap_or(i64::MAX));
         self.leader.waits.next(self.name(), then, Some(until));
@@ -422,6 +532,16 @@ impl TargetDriver {
             return Err(Trouble::Event(Event::NeedsPerson(reason)));
         }
         Ok(pending)
+    }
+
+    /// For a gate that an earlier leader closed: the sessions that are older than the closing. Those of them that are
+    /// gone by now are covered by the time that a new leader waits.
+    async fn sessions_before_closing(&self) -> Step<Vec<SessionId>> {
+        let listing = self.leader.store_list(key::SESSIONS).await?;
+        Ok(match self.leader.gate(self.name()) {
+            Some(gate) => fence::sessions_before(&listing, &gate),
+            None => fence::sessions_of(&listing),
+        })
     }
 
     fn budget_end(&self) -> WallTime {
@@ -452,13 +572,16 @@ impl TargetDriver {
         let started = tokio::time::Instant::now();
         self.stand().await?;
         let left = self.budget_left();
-        self.leader.waits.next(self.name(), "verify, then open", Some(self.budget_end()));
+        self.leader
+            .waits
+            .next(self.name(), "verify, then open", Some(self.budget_end()));
         let outcome = tokio::time::timeout(left, self.apply_pending()).await;
-        let Ok(outcome) = outcome else { return self.over_budget().await };
+        let Ok(outcome) = outcome else {
+            return self.over_budget().await;
+        };
         let event = match outcome? {
             Ok(()) => Event::Migrated,
-            Err(failure) if failure.is_connection_lost() => return Err(Trouble::Lost(failure.to_string())),
-            Err(failure) => self.migration_failed(&failure),
+            Err(failure) => self.migration_failed(&failure)?,
         };
         let mut record = self.progress.record.clone();
         record.migrate_time = Some(started.elapsed());
@@ -469,15 +592,28 @@ impl TargetDriver {
 
     async fn apply_pending(&mut self) -> Step<Result<(), EngineError>> {
         let ledger = self.hand()?.ledger().await.map_err(needs_person)?;
-        let goal = self.progress.record.target.to.clone().map_or(plan::Goal::Latest, plan::Goal::To);
+        let goal = self
+            .progress
+            .record
+            .target
+            .to
+            .clone()
+            .map_or(plan::Goal::Latest, plan::Goal::To);
         let plan = match plan::plan(&self.migrations()?.set, &ledger, &goal) {
             Ok(plan) => plan,
             Err(error) => return Err(Trouble::Event(Event::NeedsPerson(error.to_string()))),
         };
-        let layout = self.migrations()?.set.layout.to_string();
-        let Self { hand, observer, leader, .. } = self;
-        let Some(hand) = hand.as_mut() else { return Err(needs_person(DbError::ConnectionLost(String::new()))) };
-        let report = engine::migrate(hand.as_mut(), &plan, &layout, &leader.applied_by(), observer).await;
+        let layout = self.migrations()?.set.layout;
+        let Self {
+            hand,
+            observer,
+            leader,
+            ..
+        } = self;
+        let Some(hand) = hand.as_mut() else {
+            return Err(needs_person(DbError::ConnectionLost(String::new())));
+        };
+        let report = engine::migrate(hand.as_mut(), &plan, layout, &leader.applied_by(), observer).await;
         Ok(report.map(drop))
     }
 
@@ -485,17 +621,31 @@ impl TargetDriver {
         let notices = self.observer.take_notices();
         record.warnings_count += notices.len();
         let room = NOTICES_KEPT_MAX.saturating_sub(record.warnings.len());
-        record.warnings.extend(notices.into_iter().take(room).map(|n| format!("{}: {}", n.severity, n.message)));
+        record.warnings.extend(
+            notices
+                .into_iter()
+                .take(room)
+                .map(|n| format!("{}: {}", n.severity, n.message)),
+        );
     }
 
-    fn migration_failed(&self, failure: &EngineError) -> Event {
+    fn migration_failed(&self, failure: &EngineError) -> Step<Event> {
         let reason = failure.to_string();
+        match failure.db() {
+            Some(DbError::Superseded { .. }) => return Err(Trouble::Stop(WriteError::NotLeader)),
+            // What the lost session did is settled by the next one: ledger and journal say what is left to do.
+            Some(DbError::ConnectionLost(_) | DbError::Unreachable { .. }) => {
+                return Err(Trouble::Lost(reason));
+            }
+            Some(_) | None => {}
+        }
         warn!(target = %self.name(), reason, "migration failed");
-        let damage = match failure.is_unclear() {
-            true => Damage::Unclear,
-            false => Damage::Clean,
+        let damage = if failure.is_unclear() {
+            Damage::Unclear
+        } else {
+            Damage::Clean
         };
-        Event::MigrationFailed { damage, reason }
+        Ok(Event::MigrationFailed { damage, reason })
     }
 
     async fn over_budget(&mut self) -> Step<Event> {
@@ -507,41 +657,69 @@ impl TargetDriver {
         // A cancelled commit may have been a commit: what the ledger says now decides.
         self.take().await?;
         let ledger = self.hand()?.ledger().await.map_err(needs_person)?;
-        let goal = self.progress.record.target.to.clone().map_or(plan::Goal::Latest, plan::Goal::To);
+        let goal = self
+            .progress
+            .record
+            .target
+            .to
+            .clone()
+            .map_or(plan::Goal::Latest, plan::Goal::To);
         let planned = plan::plan(&self.migrations()?.set, &ledger, &goal);
         self.drop_hand().await;
         Ok(match planned {
             Ok(plan) if plan.steps.is_empty() => Event::Migrated,
-            Ok(_) => Event::MigrationFailed { damage: Damage::Clean, reason: format!("{reason}{running}") },
-            Err(error) => Event::MigrationFailed { damage: Damage::Unclear, reason: format!("{reason}{running}: {error}") },
+            Ok(_) => Event::MigrationFailed {
+                damage: Damage::Clean,
+                reason: format!("{reason}{running}"),
+            },
+            Err(error) => Event::MigrationFailed {
+                damage: Damage::Unclear,
+                reason: format!("{reason}{running}: {error}"),
+            },
         })
     }
 
     async fn roll_back(&mut self) -> Step<Event> {
         self.stand().await?;
-        self.leader.waits.next(self.name(), "verify the old version, then open it", None);
+        self.leader
+            .waits
+            .next(self.name(), "verify the old version, then open it", None);
         let ledger = self.hand()?.ledger().await.map_err(needs_person)?;
         let from = self.progress.record.target.from.clone();
+        if let Some(version) = self.unfinished().await? {
+            return Ok(Event::RevertFailed(format!(
+                "cannot roll back: version {version} is applied in part"
+            )));
+        }
         let set = &self.migrations()?.set;
-        if plan::current(set, &ledger) == from {
-            let unclear = ledger.iter().find(|e| e.state != lockkeeper_migrate::ledger::EntryState::Applied);
-            return Ok(match unclear {
-                Some(entry) => Event::RevertFailed(format!("version {} is applied in part", entry.version)),
-                None => Event::Reverted,
-            });
+        if plan::verify(set, &ledger, from.as_ref()).is_ok() {
+            return Ok(Event::Reverted);
         }
         let plan = match plan::plan(set, &ledger, &plan::Goal::DownTo(from)) {
             Ok(plan) => plan,
             Err(error) => return Ok(Event::RevertFailed(format!("cannot roll back: {error}"))),
         };
-        let layout = set.layout.to_string();
-        let Self { hand, observer, leader, .. } = self;
-        let Some(hand) = hand.as_mut() else { return Err(needs_person(DbError::ConnectionLost(String::new()))) };
-        let reverted = engine::migrate(hand.as_mut(), &plan, &layout, &leader.applied_by(), observer).await;
+        let layout = set.layout;
+        let Self {
+            hand,
+            observer,
+            leader,
+            ..
+        } = self;
+        let Some(hand) = hand.as_mut() else {
+            return Err(needs_person(DbError::ConnectionLost(String::new())));
+        };
+        let reverted = engine::migrate(hand.as_mut(), &plan, layout, &leader.applied_by(), observer).await;
         Ok(match reverted {
             Ok(_) => Event::Reverted,
             Err(error) => Event::RevertFailed(format!("cannot roll back: {error}")),
         })
+    }
+
+    async fn unfinished(&mut self) -> Step<Option<SchemaVersion>> {
+        engine::unfinished(self.hand()?.as_mut())
+            .await
+            .map_err(needs_person)
     }
 
     // --- verifying and opening ---
@@ -551,7 +729,9 @@ impl TargetDriver {
             return Ok(Event::FenceRenewed);
         }
         let started = tokio::time::Instant::now();
-        self.leader.waits.next(self.name(), "open the gate", Some(self.budget_end()));
+        self.leader
+            .waits
+            .next(self.name(), "open the gate", Some(self.budget_end()));
         let version = self.version_of(goal);
         let Self { hand, migrations, .. } = self;
         let (Some(hand), Some(migrations)) = (hand.as_mut(), migrations.as_ref()) else {
@@ -562,13 +742,31 @@ impl TargetDriver {
             Goal::Unchanged | Goal::Restored => &[],
         };
         let verified = engine::verify(hand.as_mut(), &migrations.set, version.as_ref(), scripts).await;
-        let mut failure = verified.err().map(|e| e.to_string());
+        let mut failure = match verified {
+            Ok(verification) if verification.passed() => None,
+            Ok(verification) => Some(verification.failures().join("; ")),
+            Err(EngineError::Db(error)) => return Err(needs_person(error)),
+            Err(error) => Some(error.to_string()),
+        };
+        if let Some(version) = self.unfinished().await? {
+            failure.get_or_insert_with(|| format!("version {version} is applied in part"));
+        }
         let mut record = self.progress.record.clone();
         for (invariant, seen) in self.target.invariants.clone().iter().zip(&mut record.invariants) {
-            seen.after = self.hand()?.scalar(&invariant.query).await.map_err(needs_person)?;
+            seen.after = self
+                .hand()?
+                .scalar(&invariant.query)
+                .await
+                .map_err(needs_person)?;
             if seen.after != seen.before && failure.is_none() {
-                let (before, after) = (seen.before.clone().unwrap_or_default(), seen.after.clone().unwrap_or_default());
-                failure = Some(format!("row invariant {} changed from {before} to {after}", invariant.name));
+                let (before, after) = (
+                    seen.before.clone().unwrap_or_default(),
+                    seen.after.clone().unwrap_or_default(),
+                );
+                failure = Some(format!(
+                    "row invariant {} changed from {before} to {after}",
+                    invariant.name
+                ));
             }
         }
         record.verify_time = Some(started.elapsed());
@@ -582,15 +780,22 @@ impl TargetDriver {
     /// Opens the target's row; the store's gate follows in the commit of the final state.
     async fn open(&mut self, goal: Goal) -> Step<Event> {
         let Some(epoch) = self.progress.record.target.gate_epoch else {
-            return Err(Trouble::Event(Event::NeedsPerson("the fence has no gate epoch".to_owned())));
+            return Err(Trouble::Event(Event::NeedsPerson(
+                "the fence has no gate epoch".to_owned(),
+            )));
         };
         self.take_for_opening(epoch).await?;
         let version = self.version_of(goal);
         if self.hand()?.gate_row().opened < epoch {
             if !self.leader.is_closed(self.name(), &self.rollout, epoch) {
-                return Err(Trouble::Event(Event::NeedsPerson("the store's gate is not this rollout's".to_owned())));
+                return Err(Trouble::Event(Event::NeedsPerson(
+                    "the store's gate is not this rollout's".to_owned(),
+                )));
             }
-            self.hand()?.open(epoch, version.as_ref()).await.map_err(needs_person)?;
+            self.hand()?
+                .open(epoch, version.as_ref())
+                .await
+                .map_err(needs_person)?;
         }
         let mut record = self.progress.record.clone();
         record.total_time = record.closed_at.map(elapsed_since);
@@ -630,7 +835,9 @@ impl TargetDriver {
         if self.progress.record.target.state.is_final() {
             match tokio::time::timeout(CLEAN_UP_PATIENCE, hand.clean_up(&self.observer)).await {
                 Ok(Ok(0)) => {}
-                Ok(Ok(left)) => info!(target = %self.name(), left, "inert triggers are left for a later clean-up"),
+                Ok(Ok(left)) => {
+                    info!(target = %self.name(), left, "inert triggers are left for a later clean-up")
+                }
                 Ok(Err(error)) => warn!(target = %self.name(), %error, "cannot clean up after the fence"),
                 Err(_) => info!(target = %self.name(), "clean-up takes long: left for later"),
             }
@@ -652,4 +859,3 @@ fn needs_person(error: DbError) -> Trouble {
 fn elapsed_since(time: WallTime) -> Duration {
     Duration::from_millis(u64::try_from(wall_now().0.saturating_sub(time.0)).unwrap_or(0))
 }
-

@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use lockkeeper_core::id::TargetName;
 use lockkeeper_core::time::WallTime;
 use lockkeeper_migrate::db::{Blocker, Event, Notice, Observer};
+use lockkeeper_migrate::engine::Progress;
+use lockkeeper_migrate::plan::Step;
 use tracing::{info, warn};
 
 use crate::clock::wall_now;
@@ -32,7 +34,9 @@ pub struct Doing {
     pub next: String,
     /// When at the latest.
     pub at: Option<WallTime>,
-    /// The migration and statement that run.
+    /// The migration that runs: its version.
+    pub migration: Option<String>,
+    /// The statement that runs.
     pub statement: Option<String>,
 }
 
@@ -49,12 +53,23 @@ impl Waits {
     /// What a target is doing.
     #[must_use]
     pub fn of(&self, target: &TargetName) -> Doing {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(target).cloned().unwrap_or_default()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(target)
+            .cloned()
+            .unwrap_or_default()
     }
 
     /// A new step begins: nothing is waited for yet.
     pub fn next(&self, target: &TargetName, next: impl Into<String>, at: Option<WallTime>) {
-        self.edit(target, |doing| *doing = Doing { next: next.into(), at, ..Doing::default() });
+        self.edit(target, |doing| {
+            *doing = Doing {
+                next: next.into(),
+                at,
+                ..Doing::default()
+            }
+        });
     }
 
     /// Replaces what is waited for; what was there already keeps its `since`.
@@ -66,14 +81,22 @@ impl Waits {
             };
             doing.waits = waits
                 .into_iter()
-                .map(|(kind, who, detail)| Wait { since: since(&kind, &who), kind, who, detail })
+                .map(|(kind, who, detail)| Wait {
+                    since: since(&kind, &who),
+                    kind,
+                    who,
+                    detail,
+                })
                 .collect();
         });
     }
 
     /// The target is at rest.
     pub fn clear(&self, target: &TargetName) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(target);
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(target);
     }
 }
 
@@ -89,7 +112,11 @@ impl TargetObserver {
     /// An observer for one target.
     #[must_use]
     pub fn new(target: TargetName, waits: Waits) -> Self {
-        Self { target, waits, notices: Mutex::default() }
+        Self {
+            target,
+            waits,
+            notices: Mutex::default(),
+        }
     }
 
     /// The notices so far; forgets them.
@@ -112,15 +139,31 @@ impl Observer for TargetObserver {
             Event::Ended(blocker) => warn!(target = %self.target, session = %blocker, "ended a session"),
             Event::Notice(notice) => {
                 info!(target = %self.target, severity = notice.severity, message = notice.message, "server notice");
-                self.notices.lock().unwrap_or_else(PoisonError::into_inner).push(notice);
+                self.notices
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .push(notice);
             }
         }
     }
 }
 
+impl Progress for TargetObserver {
+    fn started(&self, step: &Step, index: usize, total: usize) {
+        let version = step.migration.version.to_string();
+        info!(target = %self.target, version, direction = %step.direction, index, total, "migration");
+        self.waits
+            .edit(&self.target, |doing| doing.migration = Some(version));
+    }
+}
+
 fn described(what: &str, blockers: &[Blocker]) -> Vec<(String, String, String)> {
     if blockers.is_empty() {
-        return vec![("lock".to_owned(), what.to_owned(), "nobody could be seen in the way".to_owned())];
+        return vec![(
+            "lock".to_owned(),
+            what.to_owned(),
+            "nobody could be seen in the way".to_owned(),
+        )];
     }
     let one = |b: &Blocker| (b.kind.clone(), b.id.clone(), format!("{what}: {b}"));
     blockers.iter().map(one).collect()

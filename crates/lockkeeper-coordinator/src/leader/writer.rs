@@ -11,8 +11,7 @@ use lockkeeper_core::invariant;
 use serde::Serialize;
 
 use crate::records::{Stored, encode, key};
-use crate::store::guarded::{self, CommitError};
-use crate::store::{Guard, Listing, Outcome, Store, Txn, Write};
+use crate::store::{Guard, Listing, Outcome, Store, StoreError, Txn, Write, guarded};
 
 /// How long an unknown outcome is settled before the leader gives the attempt up. Longer than a leadership lease:
 /// by then either the store answers, or another leader has taken over.
@@ -30,19 +29,31 @@ impl RecordChange {
     /// Makes a record that must not exist.
     #[must_use]
     pub fn create<T: Serialize>(key: String, record: &T) -> Self {
-        Self { key, expected: 0, value: Some(encode(record)) }
+        Self {
+            key,
+            expected: 0,
+            value: Some(encode(record)),
+        }
     }
 
     /// Changes a record that must still be as it was read.
     #[must_use]
     pub fn update<T, U: Serialize>(key: String, read: &Stored<T>, record: &U) -> Self {
-        Self { key, expected: read.mod_revision, value: Some(encode(record)) }
+        Self {
+            key,
+            expected: read.mod_revision,
+            value: Some(encode(record)),
+        }
     }
 
     /// Removes a record that must still be as it was read.
     #[must_use]
     pub fn delete<T>(key: String, read: &Stored<T>) -> Self {
-        Self { key, expected: read.mod_revision, value: None }
+        Self {
+            key,
+            expected: read.mod_revision,
+            value: None,
+        }
     }
 
     /// Changes a gate, and checks the promise about it.
@@ -64,7 +75,7 @@ pub enum WriteError {
     Conflict(String),
     /// The store gave no answer within the settling time.
     #[error(transparent)]
-    Store(#[from] CommitError),
+    Store(#[from] StoreError),
 }
 
 /// A commit that was made.
@@ -101,33 +112,50 @@ impl LeaderWriter {
     /// # Errors
     /// Leadership is lost, a record was changed meanwhile, or the store did not answer.
     pub async fn commit(&self, changes: Vec<RecordChange>, lists: &[&str]) -> Result<Written, WriteError> {
-        let mut txn = Txn { lists: lists.iter().map(ToString::to_string).collect(), ..Txn::default() };
-        txn.guards.push(Guard::CreateRevision(key::LEADER.to_owned(), self.epoch.revision));
+        let mut txn = Txn {
+            lists: lists.iter().map(ToString::to_string).collect(),
+            ..Txn::default()
+        };
+        txn.guards
+            .push(Guard::CreateRevision(key::LEADER.to_owned(), self.epoch.revision));
         for change in changes {
-            txn.guards.push(Guard::ModRevision(change.key.clone(), change.expected));
+            txn.guards
+                .push(Guard::ModRevision(change.key.clone(), change.expected));
             txn.writes.push(match change.value {
-                Some(value) => Write::Put { key: change.key, value, lease: None },
+                Some(value) => Write::Put {
+                    key: change.key,
+                    value,
+                    lease: None,
+                },
                 None => Write::Delete(change.key),
             });
         }
         let guards = txn.guards.clone();
-        match guarded::commit(self.store.as_ref(), txn, SETTLE_TIMEOUT).await? {
+        let deadline = tokio::time::Instant::now() + SETTLE_TIMEOUT;
+        match guarded::commit(self.store.as_ref(), txn, deadline).await? {
             Outcome::Committed { revision, lists } => Ok(Written { revision, lists }),
             Outcome::Conflict { current } => Err(self.conflict(&guards, &current)),
         }
     }
 
     fn conflict(&self, guards: &[Guard], current: &[Option<crate::store::Entry>]) -> WriteError {
-        let leads = current.first().and_then(Option::as_ref).is_some_and(|e| e.create_revision == self.epoch.revision);
+        let leads = current
+            .first()
+            .and_then(Option::as_ref)
+            .is_some_and(|e| e.create_revision == self.epoch.revision);
         if !leads {
             return WriteError::NotLeader;
         }
-        let changed = guards.iter().zip(current).skip(1).find_map(|(guard, entry)| match guard {
-            Guard::ModRevision(key, expected) | Guard::CreateRevision(key, expected) => {
-                let seen = entry.as_ref().map_or(0, |e| e.mod_revision);
-                (seen != *expected).then(|| key.clone())
-            }
-        });
+        let changed = guards
+            .iter()
+            .zip(current)
+            .skip(1)
+            .find_map(|(guard, entry)| match guard {
+                Guard::ModRevision(key, expected) | Guard::CreateRevision(key, expected) => {
+                    let seen = entry.as_ref().map_or(0, |e| e.mod_revision);
+                    (seen != *expected).then(|| key.clone())
+                }
+            });
         WriteError::Conflict(changed.unwrap_or_else(|| "a record".to_owned()))
     }
 }

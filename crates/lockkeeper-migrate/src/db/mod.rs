@@ -15,6 +15,7 @@
 //! * Everything is idempotent: a new leader issues the same command again.
 
 mod error;
+pub mod mysql;
 mod open;
 pub mod postgres;
 pub mod sqlite;
@@ -75,7 +76,7 @@ pub trait Database: Send + Sync + fmt::Debug {
 
 /// The leader's own hand on one target: one registered session. Dropping it closes the session.
 #[async_trait]
-pub trait Hand: Send + fmt::Debug {
+pub trait Hand: Send + Sync + fmt::Debug {
     /// The gate row as it stood when this hand was registered, or as this hand changed it since.
     fn gate_row(&self) -> &GateRow;
 

@@ -41,3 +41,29 @@ pub enum EngineError {
     #[error(transparent)]
     Db(#[from] DbError),
 }
+
+impl EngineError {
+    /// Whether a migration has taken effect in part, or a statement is in doubt: then no script can revert it.
+    #[must_use]
+    pub fn is_unclear(&self) -> bool {
+        match self {
+            Self::Apply { error, .. } => match error {
+                ApplyError::RolledBack { .. } | ApplyError::Partial { done: 0, .. } => false,
+                ApplyError::Partial { .. } | ApplyError::InDoubt { .. } => true,
+                ApplyError::Db(error) => matches!(error, DbError::ConnectionLost(_)),
+            },
+            Self::Plan(PlanError::StatementInDoubt { .. }) => true,
+            Self::Plan(_) | Self::NoScript { .. } => false,
+            Self::Db(error) => matches!(error, DbError::ConnectionLost(_)),
+        }
+    }
+
+    /// The port's error, when it is what failed.
+    #[must_use]
+    pub fn db(&self) -> Option<&DbError> {
+        match self {
+            Self::Apply { error: ApplyError::Db(error), .. } | Self::Db(error) => Some(error),
+            Self::Apply { .. } | Self::Plan(_) | Self::NoScript { .. } => None,
+        }
+    }
+}

@@ -15,7 +15,9 @@ pub use error::EngineError;
 pub use migrate::{Outcome, Progress, Report, StepReport, migrate};
 pub use verify::{ScriptResult, Verification, verify};
 
-use crate::db::{Database, Inspection};
+use lockkeeper_core::version::SchemaVersion;
+
+use crate::db::{Database, DbError, Hand, Inspection};
 use crate::plan::{Goal, Plan, plan};
 use crate::source::MigrationSet;
 
@@ -41,4 +43,15 @@ pub async fn prepare(
     let inspection = database.inspect().await?;
     let plan = plan(set, &inspection.ledger, goal)?;
     Ok(Prospect { inspection, plan })
+}
+
+/// A migration of which only a part has taken effect, if there is one: its statements are in the journal, and it is
+/// in no ledger. Neither its old nor its new version may be opened.
+///
+/// # Errors
+///
+/// When the target cannot be asked.
+pub async fn unfinished(hand: &mut dyn Hand) -> Result<Option<SchemaVersion>, DbError> {
+    let version = hand.scalar("SELECT min(version) FROM lockkeeper_journal").await?;
+    Ok(version.map(SchemaVersion))
 }

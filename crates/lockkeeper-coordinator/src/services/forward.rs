@@ -1,0 +1,74 @@
+//! Calls to other coordinators: writes that reached a follower, and questions that each must be asked itself.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tonic::metadata::MetadataMap;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status};
+
+use crate::election::Claim;
+use crate::leader::run::Leader;
+use crate::telemetry;
+use crate::term::Term;
+
+/// Marks a request that a follower has passed on: it is not passed on again.
+const FORWARDED: &str = "lockkeeper-forwarded";
+
+/// How long another coordinator may take to accept a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long a forwarded write may take.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Who carries out a write.
+#[derive(Debug)]
+pub enum Route {
+    /// This coordinator leads.
+    Here(Arc<Leader>),
+    /// The leader, over this channel.
+    There(Channel),
+}
+
+/// Finds the leader.
+///
+/// # Errors
+/// UNAVAILABLE when there is none at this moment.
+pub fn route(term: &Term, metadata: &MetadataMap) -> Result<Route, Status> {
+    if let Some(leader) = term.leader.borrow().clone() {
+        return Ok(Route::Here(leader));
+    }
+    let claim = term.claims.borrow().clone();
+    match claim {
+        Claim::Follower { leader: Some(leader) } if metadata.get(FORWARDED).is_none() => {
+            Ok(Route::There(channel(&leader.address)?))
+        }
+        Claim::Follower { .. } | Claim::Leader { .. } => Err(Status::unavailable(
+            "no coordinator leads at this moment: try again in a few seconds",
+        )),
+    }
+}
+
+/// A channel to another coordinator, connected on first use.
+///
+/// # Errors
+/// UNAVAILABLE when its address cannot be used.
+pub fn channel(address: &str) -> Result<Channel, Status> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))
+        .map_err(|e| Status::unavailable(format!("coordinator address {address}: {e}")))?;
+    Ok(endpoint
+        .connect_timeout(CONNECT_TIMEOUT)
+        .timeout(WRITE_TIMEOUT)
+        .connect_lazy())
+}
+
+/// A request to be passed on, with the trace's context.
+#[must_use]
+pub fn passed_on<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request
+        .metadata_mut()
+        .insert(FORWARDED, tonic::metadata::MetadataValue::from_static("1"));
+    telemetry::inject(request.metadata_mut());
+    request
+}

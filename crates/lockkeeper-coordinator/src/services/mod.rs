@@ -1,0 +1,15 @@
+//! The gRPC services. Messages are parsed here, at the edge; behind it nothing sees one.
+//!
+//! | module | what it serves |
+//! |---|---|
+//! | [`agent`] | `AgentService`: one stream per replica |
+//! | [`fleet`] | `FleetService`: status, targets, explain |
+//! | [`rollout`] | `RolloutService`: create, get, list, watch, abort, retry |
+//! | [`answer`] | records as messages |
+//! | [`forward`] | writes that reached a follower |
+
+pub mod agent;
+pub mod answer;
+pub mod fleet;
+pub mod forward;
+pub mod rollout;

@@ -1,0 +1,330 @@
+//! `RolloutService`.
+
+use std::pin::Pin;
+
+use futures::Stream;
+use lockkeeper_core::id::{RolloutId, TargetName};
+use lockkeeper_core::rollout::{Event, State, Target, step};
+use lockkeeper_core::spec::{RolloutSpec, TargetSpec};
+use lockkeeper_proto::convert::{FieldError, name};
+use lockkeeper_proto::v1::rollout_service_client::RolloutServiceClient;
+use lockkeeper_proto::v1::rollout_service_server::RolloutService;
+use lockkeeper_proto::v1::{self};
+use tonic::{Request, Response, Status};
+use tracing::info;
+
+use crate::clock::wall_now;
+use crate::leader::run::Leader;
+use crate::leader::writer::RecordChange;
+use crate::records::{Decision, ProgressRecord, RolloutRecord, key};
+use crate::services::answer;
+use crate::services::fleet::write_error;
+use crate::services::forward::{Route, passed_on, route};
+use crate::telemetry;
+use crate::term::CurrentTerm;
+use crate::view::FleetView;
+
+/// Serves operators.
+#[derive(Debug, Clone)]
+pub struct RolloutApi {
+    /// This coordinator's session and what hangs on it.
+    pub term: CurrentTerm,
+}
+
+type Changes = Pin<Box<dyn Stream<Item = Result<v1::WatchRolloutResponse, Status>> + Send>>;
+
+fn unknown(id: &RolloutId) -> Status {
+    Status::not_found(format!("there is no rollout {id}"))
+}
+
+fn found(view: &FleetView, id: &RolloutId) -> Result<v1::Rollout, Status> {
+    answer::rollout(view, id).ok_or_else(|| unknown(id))
+}
+
+#[tonic::async_trait]
+impl RolloutService for RolloutApi {
+    type WatchRolloutStream = Changes;
+
+    async fn create_rollout(
+        &self,
+        request: Request<v1::CreateRolloutRequest>,
+    ) -> Result<Response<v1::CreateRolloutResponse>, Status> {
+        let term = self.term.get()?;
+        let route = route(&term, request.metadata())?;
+        let message = request.into_inner();
+        match route {
+            Route::Here(leader) => {
+                let rollout = Some(create(&leader, message).await?);
+                Ok(Response::new(v1::CreateRolloutResponse { rollout }))
+            }
+            Route::There(channel) => {
+                RolloutServiceClient::new(channel)
+                    .create_rollout(passed_on(message))
+                    .await
+            }
+        }
+    }
+
+    async fn get_rollout(
+        &self,
+        request: Request<v1::GetRolloutRequest>,
+    ) -> Result<Response<v1::GetRolloutResponse>, Status> {
+        let term = self.term.get()?;
+        let id: RolloutId = name("id", request.into_inner().id)?;
+        let rollout = Some(found(&term.view.borrow(), &id)?);
+        Ok(Response::new(v1::GetRolloutResponse { rollout }))
+    }
+
+    async fn list_rollouts(
+        &self,
+        _: Request<v1::ListRolloutsRequest>,
+    ) -> Result<Response<v1::ListRolloutsResponse>, Status> {
+        let term = self.term.get()?;
+        let view = term.view.borrow();
+        let mut rollouts: Vec<v1::Rollout> = view
+            .rollouts
+            .keys()
+            .filter_map(|id| answer::rollout(&view, id))
+            .collect();
+        let created = |r: &v1::Rollout| r.created_at.map(|t| (t.seconds, t.nanos));
+        rollouts.sort_by_key(|r| std::cmp::Reverse(created(r)));
+        Ok(Response::new(v1::ListRolloutsResponse { rollouts }))
+    }
+
+    async fn watch_rollout(
+        &self,
+        request: Request<v1::WatchRolloutRequest>,
+    ) -> Result<Response<Changes>, Status> {
+        let term = self.term.get()?;
+        let id: RolloutId = name("id", request.into_inner().id)?;
+        let view = term.view.clone();
+        found(&view.borrow(), &id)?;
+        let state = Some((view, None::<v1::Rollout>, true));
+        let changes = futures::stream::unfold(state, move |state| {
+            let id = id.clone();
+            async move {
+                let (mut view, last, first) = state?;
+                let rollout = next_change(&mut view, &id, last.as_ref(), first).await?;
+                let ended = matches!(
+                    rollout.state(),
+                    v1::RolloutState::Held
+                        | v1::RolloutState::Done
+                        | v1::RolloutState::Aborted
+                        | v1::RolloutState::RolledBack
+                );
+                let next = (!ended).then(|| (view, Some(rollout.clone()), false));
+                Some((
+                    Ok(v1::WatchRolloutResponse {
+                        rollout: Some(rollout),
+                    }),
+                    next,
+                ))
+            }
+        });
+        Ok(Response::new(Box::pin(changes)))
+    }
+
+    async fn abort_rollout(
+        &self,
+        request: Request<v1::AbortRolloutRequest>,
+    ) -> Result<Response<v1::AbortRolloutResponse>, Status> {
+        let term = self.term.get()?;
+        let route = route(&term, request.metadata())?;
+        let message = request.into_inner();
+        match route {
+            Route::Here(leader) => {
+                let rollout = Some(abort(&leader, message).await?);
+                Ok(Response::new(v1::AbortRolloutResponse { rollout }))
+            }
+            Route::There(channel) => {
+                RolloutServiceClient::new(channel)
+                    .abort_rollout(passed_on(message))
+                    .await
+            }
+        }
+    }
+
+    async fn retry_rollout(
+        &self,
+        request: Request<v1::RetryRolloutRequest>,
+    ) -> Result<Response<v1::RetryRolloutResponse>, Status> {
+        let term = self.term.get()?;
+        let route = route(&term, request.metadata())?;
+        let message = request.into_inner();
+        match route {
+            Route::Here(leader) => {
+                let rollout = Some(retry(&leader, message).await?);
+                Ok(Response::new(v1::RetryRolloutResponse { rollout }))
+            }
+            Route::There(channel) => {
+                RolloutServiceClient::new(channel)
+                    .retry_rollout(passed_on(message))
+                    .await
+            }
+        }
+    }
+}
+
+/// Waits for the rollout to differ from what was sent last. `None` when the view or the rollout is gone.
+async fn next_change(
+    view: &mut tokio::sync::watch::Receiver<FleetView>,
+    id: &RolloutId,
+    last: Option<&v1::Rollout>,
+    first: bool,
+) -> Option<v1::Rollout> {
+    let comparable = |rollout: &v1::Rollout| v1::Rollout {
+        revision: 0,
+        ..rollout.clone()
+    };
+    let last = last.map(comparable);
+    loop {
+        let rollout = answer::rollout(&view.borrow_and_update(), id)?;
+        if first || last.as_ref() != Some(&comparable(&rollout)) {
+            return Some(rollout);
+        }
+        view.changed().await.ok()?;
+    }
+}
+
+async fn create(leader: &Leader, message: v1::CreateRolloutRequest) -> Result<v1::Rollout, Status> {
+    let id: RolloutId = name("id", message.id)?;
+    let spec = message
+        .spec
+        .ok_or_else(|| FieldError::new("spec", "is missing"))?;
+    let spec: RolloutSpec = spec.try_into().map_err(|e: FieldError| e.within("spec"))?;
+    let changes = {
+        let view = leader.view.borrow();
+        if let Some(known) = view.rollouts.get(&id) {
+            return match known.record.spec == spec {
+                true => found(&view, &id),
+                false => Err(Status::already_exists(format!(
+                    "rollout {id} exists with another content"
+                ))),
+            };
+        }
+        created(&view, &id, spec, message.requested_by)?
+    };
+    let written = leader.writer.commit(changes, &[]).await.map_err(write_error)?;
+    leader.view_at(written.revision).await;
+    info!(rollout = %id, "rollout created");
+    found(&leader.view.borrow(), &id)
+}
+
+/// The records of a new rollout, if its targets are free.
+fn created(
+    view: &FleetView,
+    id: &RolloutId,
+    spec: RolloutSpec,
+    created_by: String,
+) -> Result<Vec<RecordChange>, Status> {
+    let declared: Vec<TargetSpec> = view.targets.values().map(|t| t.record.clone()).collect();
+    let waves = spec
+        .select(&declared)
+        .map_err(|e| Status::not_found(e.to_string()))?;
+    let now = wall_now();
+    let mut changes = Vec::new();
+    for (wave, targets) in waves.iter().enumerate() {
+        for target in targets {
+            free(view, target)?;
+            let progress = ProgressRecord::new(wave, Target::new(spec.on_failure), now);
+            changes.push(RecordChange::create(key::active(target), id));
+            changes.push(RecordChange::create(key::progress(id, target), &progress));
+        }
+    }
+    let record = RolloutRecord {
+        id: id.clone(),
+        spec,
+        waves,
+        created_at: now,
+        created_by,
+        abort: None,
+        ended_at: None,
+        traceparent: telemetry::traceparent(),
+    };
+    changes.push(RecordChange::create(key::rollout(id), &record));
+    Ok(changes)
+}
+
+fn free(view: &FleetView, target: &TargetName) -> Result<(), Status> {
+    if let Some(active) = view.active.get(target) {
+        let other = &active.record;
+        return Err(Status::failed_precondition(format!(
+            "rollout {other} is working on target {target}: wait for it or abort it; nothing was changed"
+        )));
+    }
+    if !view.gates.contains_key(target) {
+        return Err(Status::failed_precondition(format!(
+            "target {target} has no gate yet: no leader has reached its database; see `lockkeeper fleet explain {target}`"
+        )));
+    }
+    Ok(())
+}
+
+async fn abort(leader: &Leader, message: v1::AbortRolloutRequest) -> Result<v1::Rollout, Status> {
+    let id: RolloutId = name("id", message.id)?;
+    let rollout = leader.rollout(&id).ok_or_else(|| unknown(&id))?;
+    if rollout.record.ended_at.is_some() {
+        return Err(Status::failed_precondition(format!("rollout {id} has ended")));
+    }
+    if rollout.record.abort.is_none() {
+        let reason = if message.reason.is_empty() {
+            "no reason given".to_owned()
+        } else {
+            message.reason
+        };
+        let decision = Decision {
+            reason,
+            by: message.requested_by,
+            at: wall_now(),
+        };
+        let record = RolloutRecord {
+            abort: Some(decision),
+            ..rollout.record.clone()
+        };
+        let change = RecordChange::update(key::rollout(&id), &rollout, &record);
+        let written = leader
+            .writer
+            .commit(vec![change], &[])
+            .await
+            .map_err(write_error)?;
+        leader.view_at(written.revision).await;
+    }
+    found(&leader.view.borrow(), &id)
+}
+
+async fn retry(leader: &Leader, message: v1::RetryRolloutRequest) -> Result<v1::Rollout, Status> {
+    let id: RolloutId = name("id", message.id)?;
+    let rollout = leader.rollout(&id).ok_or_else(|| unknown(&id))?;
+    let mut changes = Vec::new();
+    for (target, stored) in leader.progress(&id) {
+        if let State::Held(_) = stored.record.target.state
+            && let Ok(after) = step(&stored.record.target, Event::RetryRequested)
+        {
+            let record = ProgressRecord {
+                target: after,
+                since: wall_now(),
+                ..stored.record.clone()
+            };
+            changes.push(RecordChange::update(
+                key::progress(&id, &target),
+                &stored,
+                &record,
+            ));
+        }
+    }
+    if changes.is_empty() {
+        return Err(Status::failed_precondition(format!(
+            "no target of rollout {id} is held"
+        )));
+    }
+    info!(rollout = %id, by = message.requested_by, "retry");
+    // The later decision stands: an abort that led to the hold is over.
+    let record = RolloutRecord {
+        abort: None,
+        ..rollout.record.clone()
+    };
+    changes.push(RecordChange::update(key::rollout(&id), &rollout, &record));
+    let written = leader.writer.commit(changes, &[]).await.map_err(write_error)?;
+    leader.view_at(written.revision).await;
+    found(&leader.view.borrow(), &id)
+}
