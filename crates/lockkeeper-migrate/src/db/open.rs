@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::mysql::MySqlDatabase;
 use super::postgres::Postgres;
 use super::sqlite::SqliteDatabase;
 use super::{Database, DatabaseOptions};
@@ -15,7 +16,6 @@ pub fn open(dsn: &Dsn, options: DatabaseOptions) -> Box<dyn Database> {
         Dialect::Postgres => Box::new(Postgres::new(dsn, options)),
         // A DSN of this dialect always has a path.
         Dialect::Sqlite => Box::new(SqliteDatabase::new(dsn.path().unwrap_or(Path::new("")), options)),
-        #[expect(clippy::todo, reason = "its implementation joins as it lands")]
-        Dialect::MySql => todo!(),
+        Dialect::MySql => Box::new(MySqlDatabase::new(dsn, options)),
     }
 }

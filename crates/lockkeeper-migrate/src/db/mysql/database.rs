@@ -1,0 +1,110 @@
+//! A MariaDB or MySQL target as seen from outside.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::time::Instant;
+
+use super::gate::{self, Lock};
+use super::session::Session;
+use super::target::{Facts, Target, number};
+use super::{ledger, others, preflight, take};
+use crate::db::{
+    Blocker, Claim, Database, DatabaseOptions, DbError, ExecutorId, Finding, Hand, Inspection, Observer,
+    TakeError,
+};
+use crate::dialect::Dialect;
+use crate::dsn::Dsn;
+
+/// A database on a MariaDB or MySQL server. Opens a session per question.
+#[derive(Debug, Clone)]
+pub struct MySqlDatabase {
+    target: Target,
+}
+
+impl MySqlDatabase {
+    /// Does not connect yet: a parameter of the DSN that cannot be used is told by the first call that does.
+    #[must_use]
+    pub fn new(dsn: &Dsn, options: DatabaseOptions) -> Self {
+        Self {
+            target: Target::new(dsn, options),
+        }
+    }
+
+    async fn session(&self) -> Result<(Session, Facts), DbError> {
+        let mut session = self.target.connect().await?;
+        self.target.prepare(&mut session).await?;
+        let facts = Facts::read(&mut session, &self.target.database).await?;
+        Ok((session, facts))
+    }
+
+    async fn look(&self, session: &mut Session, facts: Facts) -> Result<Inspection, DbError> {
+        let server = facts.product();
+        if gate::missing_tables(session, &self.target).await? {
+            return Ok(Inspection {
+                identity: facts.identity,
+                server,
+                gate_row: None,
+                ledger: Vec::new(),
+            });
+        }
+        let gate_row = gate::read(session, &self.target, Lock::None)
+            .await?
+            .map(|record| record.row);
+        let ledger = ledger::read(session, &self.target).await?;
+        Ok(Inspection {
+            identity: facts.identity,
+            server,
+            gate_row,
+            ledger,
+        })
+    }
+}
+
+#[async_trait]
+impl Database for MySqlDatabase {
+    fn dialect(&self) -> Dialect {
+        Dialect::MySql
+    }
+
+    async fn inspect(&self) -> Result<Inspection, DbError> {
+        let (mut session, facts) = self.session().await?;
+        let inspection = self.look(&mut session, facts).await;
+        session.close().await;
+        inspection
+    }
+
+    async fn preflight(&self) -> Result<Vec<Finding>, DbError> {
+        let (mut session, facts) = self.session().await?;
+        let findings = preflight::preflight(&mut session, &self.target, &facts).await;
+        session.close().await;
+        findings
+    }
+
+    async fn take(
+        &self,
+        claim: &Claim,
+        patience: Duration,
+        observer: &dyn Observer,
+    ) -> Result<Box<dyn Hand>, TakeError> {
+        Ok(Box::new(
+            take::take(&self.target, claim, patience, observer).await?,
+        ))
+    }
+
+    async fn blockers(&self, executor: &ExecutorId) -> Result<Vec<Blocker>, DbError> {
+        let (mut session, facts) = self.session().await?;
+        let blockers =
+            others::in_the_way(&mut session, &self.target, &facts, number(&executor.session)).await;
+        session.close().await;
+        Ok(blockers?)
+    }
+
+    async fn end_executor(&self, executor: &ExecutorId, patience: Duration) -> Result<(), DbError> {
+        let (mut session, facts) = self.session().await?;
+        let deadline = Instant::now() + patience;
+        let ended = others::end_executor(&mut session, &self.target, &facts, executor, deadline).await;
+        session.close().await;
+        ended.map(|_| ())
+    }
+}

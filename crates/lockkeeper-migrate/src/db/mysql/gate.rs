@@ -1,0 +1,252 @@
+//! The gate row: made, read, and compared with the hand that acts under it.
+
+use lockkeeper_core::epoch::{GateEpoch, LeaderEpoch};
+use lockkeeper_core::version::SchemaVersion;
+
+use super::failure::Failure;
+use super::session::{Row, Session};
+use super::target::{Facts, Target, number};
+use super::text::literal;
+use crate::db::{DbError, ExecutorId, GateRow, ServerIdentity};
+
+/// Lockkeeper's own tables.
+const TABLES_SQL: &str = include_str!("../../../../../migrations/lockkeeper/mysql.sql");
+/// True for lockkeeper's own tables. No LIKE: its escape depends on `sql_mode`.
+pub(super) const IS_OWN: &str = "LEFT(TABLE_NAME, 11) = 'lockkeeper_'";
+const TABLES: [&str; 3] = ["lockkeeper_gate", "lockkeeper_ledger", "lockkeeper_journal"];
+
+/// How the row is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lock {
+    /// As the session's snapshot has it.
+    None,
+    /// The newest committed row, kept from changing until the transaction ends. Writers that read the row in the
+    /// barrier's triggers are not held up by it.
+    Share,
+    /// The newest committed row, to be changed.
+    Update,
+}
+
+/// The row, with what the port does not show.
+#[derive(Debug, Clone)]
+pub(super) struct Record {
+    pub(super) row: GateRow,
+    /// Who runs the executor, for people.
+    pub(super) who: Option<String>,
+    /// A newer leader has claimed the target and is ending the executor.
+    pub(super) superseded: bool,
+    /// The connection that holds the executor's witness lock.
+    pub(super) witness: Option<u64>,
+}
+
+impl Record {
+    /// Whether the row still names this hand.
+    pub(super) fn names(&self, executor: &ExecutorId, epoch: LeaderEpoch) -> bool {
+        self.row.executor.as_ref() == Some(executor) && !self.superseded && self.row.leader_epoch == epoch
+    }
+
+    /// Who has the target now, for an error.
+    pub(super) fn holder(&self) -> String {
+        match &self.row.executor {
+            Some(executor) if !self.superseded => format!("{}, {executor}", self.row.leader_epoch),
+            _ => self.row.leader_epoch.to_string(),
+        }
+    }
+}
+
+/// Makes the tables and the row where they are missing. Any number of callers may do this at once.
+pub(super) async fn ensure(session: &mut Session, target: &Target, facts: &Facts) -> Result<(), DbError> {
+    if missing_tables(session, target).await? {
+        for statement in TABLES_SQL.split(";\n").filter(|s| s.contains("CREATE TABLE")) {
+            session
+                .run(statement)
+                .await
+                .map_err(|failure| creating(failure, target))?;
+        }
+    }
+    // Looked at first: the insert would wait for whoever has the row locked.
+    let gate = target.own("lockkeeper_gate");
+    if !session
+        .any(&format!("SELECT 1 FROM {gate} WHERE one = 1"))
+        .await?
+    {
+        session
+            .run(&format!(
+                "INSERT INTO {gate} (one, identity, changed_at) VALUES (1, {}, UTC_TIMESTAMP(6)) \
+                 ON DUPLICATE KEY UPDATE one = 1",
+                literal(&facts.identity.0),
+            ))
+            .await?;
+    }
+    Ok(())
+}
+
+/// Whether a table of lockkeeper is missing.
+pub(super) async fn missing_tables(session: &mut Session, target: &Target) -> Result<bool, Failure> {
+    let there = session
+        .rows(&format!(
+            "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = {} AND {IS_OWN}",
+            literal(&target.database)
+        ))
+        .await?;
+    let has = |table: &str| {
+        there
+            .iter()
+            .any(|row| row.first().is_some_and(|n| n.as_deref() == Some(table)))
+    };
+    Ok(!TABLES.iter().all(|table| has(table)))
+}
+
+fn creating(failure: Failure, target: &Target) -> DbError {
+    if failure.is_denied() {
+        return DbError::Permission {
+            what: failure.to_string(),
+            remedy: format!(
+                "run `GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, DROP, INDEX, REFERENCES, TRIGGER ON {}.* TO` \
+                 lockkeeper's role",
+                super::text::name(&target.database)
+            ),
+        };
+    }
+    failure.into()
+}
+
+/// Reads the row; `None` when there is none.
+pub(super) async fn read(
+    session: &mut Session,
+    target: &Target,
+    lock: Lock,
+) -> Result<Option<Record>, Failure> {
+    let lock = match lock {
+        Lock::None => "",
+        Lock::Share => " LOCK IN SHARE MODE",
+        Lock::Update => " FOR UPDATE",
+    };
+    let sql = format!(
+        "SELECT identity, generation, revision, leader_id, gate_epoch, opened, version, executor_session, \
+         executor_started, executor_who, superseded, rollout, \
+         IS_USED_LOCK(CONCAT('{}', IFNULL(executor_started, 'nobody'))) FROM {} WHERE one = 1{lock}",
+        target.witness_prefix(),
+        target.own("lockkeeper_gate"),
+    );
+    Ok(session.row(&sql).await?.map(record))
+}
+
+/// As [`read`], where lockkeeper's tables are known to be there.
+pub(super) async fn read_present(
+    session: &mut Session,
+    target: &Target,
+    lock: Lock,
+) -> Result<Record, DbError> {
+    read(session, target, lock)
+        .await?
+        .ok_or_else(|| DbError::ForeignTable {
+            table: "lockkeeper_gate".to_owned(),
+            detail: "its row was deleted; run `lockkeeper fence inspect`".to_owned(),
+        })
+}
+
+fn record(columns: Row) -> Record {
+    let mut columns = columns.into_iter();
+    let mut text = || columns.next().flatten();
+    let identity = ServerIdentity(text().unwrap_or_default());
+    let mut count = || number(&text().unwrap_or_default());
+    let leader_epoch = LeaderEpoch {
+        generation: count(),
+        revision: count(),
+    };
+    let leader_id = text().and_then(|id| id.parse().ok());
+    let mut count = || number(&text().unwrap_or_default());
+    let (gate_epoch, opened) = (GateEpoch(count()), GateEpoch(count()));
+    let version = text().map(SchemaVersion);
+    let (session, started, who) = (text(), text(), text());
+    let superseded = text().as_deref() == Some("1");
+    let rollout = text();
+    let witness = text().map(|id| number(&id));
+    let executor = session
+        .zip(started)
+        .map(|(session, started)| ExecutorId { session, started });
+    let row = GateRow {
+        identity,
+        leader_epoch,
+        leader_id,
+        gate_epoch,
+        opened,
+        version,
+        executor,
+        rollout,
+    };
+    Record {
+        row,
+        who,
+        superseded,
+        witness,
+    }
+}
+
+/// Refuses when the row no longer names this hand, or was written on another server.
+pub(super) fn check(
+    record: &Record,
+    executor: &ExecutorId,
+    epoch: LeaderEpoch,
+    facts: &Facts,
+) -> Result<(), DbError> {
+    if record.row.identity != facts.identity {
+        return Err(DbError::IdentityChanged {
+            recorded: record.row.identity.clone(),
+            seen: facts.identity.clone(),
+        });
+    }
+    if !record.names(executor, epoch) {
+        return Err(DbError::Superseded { by: record.holder() });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn columns(superseded: &str) -> Row {
+        let texts = [
+            "id", "1", "42", "", "8", "7", "v3", "17", "170.ab", "me", superseded, "r1", "17",
+        ];
+        texts
+            .iter()
+            .map(|text| (!text.is_empty()).then(|| (*text).to_owned()))
+            .collect()
+    }
+
+    #[test]
+    fn a_claimed_executor_is_no_longer_named() {
+        let epoch = LeaderEpoch {
+            generation: 1,
+            revision: 42,
+        };
+        let executor = ExecutorId {
+            session: "17".to_owned(),
+            started: "170.ab".to_owned(),
+        };
+        assert!(record(columns("0")).names(&executor, epoch));
+        assert!(!record(columns("1")).names(&executor, epoch));
+        assert!(!record(columns("0")).names(
+            &executor,
+            LeaderEpoch {
+                generation: 1,
+                revision: 41
+            }
+        ));
+        assert!(record(columns("0")).row.is_closed());
+    }
+
+    #[test]
+    fn the_tables_are_three_statements() {
+        assert_eq!(
+            TABLES_SQL
+                .split(";\n")
+                .filter(|s| s.contains("CREATE TABLE"))
+                .count(),
+            TABLES.len()
+        );
+    }
+}

@@ -1,0 +1,237 @@
+//! The leader's own hand on a MariaDB or MySQL database.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use lockkeeper_core::epoch::GateEpoch;
+use lockkeeper_core::version::SchemaVersion;
+
+use super::barrier::{self, Barrier};
+use super::gate::{self, Lock, Record};
+use super::session::Session;
+use super::target::{Facts, Target};
+use super::text::{literal, literal_or_null};
+use super::watch::{Watch, update_row};
+use super::{apply, ledger, others, verify};
+use crate::db::{
+    Applied, ApplyError, BarrierReport, DbError, ExecutorId, GateRow, Hand, LedgerWrite, Observer, Silent,
+    VerifyOutcome,
+};
+use crate::ledger::LedgerEntry;
+use crate::source::Script;
+use crate::sql::Statement;
+
+/// One registered session, and a second one that watches whoever it waits for.
+#[derive(Debug)]
+pub(super) struct MySqlHand {
+    pub(super) target: Target,
+    pub(super) facts: Facts,
+    pub(super) session: Session,
+    pub(super) watch: Watch,
+    /// The row as this hand knows it.
+    pub(super) row: GateRow,
+    pub(super) executor: ExecutorId,
+    /// The fence whose barrier stands; new tables are barred in its name.
+    pub(super) barred: Option<GateEpoch>,
+}
+
+impl MySqlHand {
+    pub(super) fn new(
+        target: Target,
+        facts: Facts,
+        session: Session,
+        watch: Watch,
+        record: Record,
+        executor: ExecutorId,
+    ) -> Self {
+        Self {
+            target,
+            facts,
+            session,
+            watch,
+            row: record.row,
+            executor,
+            barred: None,
+        }
+    }
+
+    /// Finds out whether an earlier hand left a barrier of the closed fence.
+    pub(super) async fn find_barrier(&mut self) -> Result<(), DbError> {
+        if self.row.is_closed()
+            && barrier::stands(&mut self.session, &self.target, self.row.gate_epoch).await?
+        {
+            self.barred = Some(self.row.gate_epoch);
+        }
+        Ok(())
+    }
+
+    /// Reads the row so that it cannot change before the transaction ends, and refuses when it no longer names this
+    /// hand. To be called inside a transaction.
+    pub(super) async fn guard(&mut self) -> Result<(), DbError> {
+        let record = gate::read_present(&mut self.session, &self.target, Lock::Share).await?;
+        gate::check(&record, &self.executor, self.row.leader_epoch, &self.facts)?;
+        // A migration may have said RELEASE_ALL_LOCKS().
+        let held = record.witness == Some(self.facts.connection)
+            || others::hold_witness(&mut self.session, &self.target, &self.executor.started).await?;
+        if !held {
+            return Err(DbError::Superseded {
+                by: "another session, which holds this hand's witness lock".to_owned(),
+            });
+        }
+        Ok(())
+    }
+
+    /// The condition that the row still names this hand, for updates that change it.
+    fn condition(&self) -> String {
+        format!(
+            "one = 1 AND identity = {} AND generation = {} AND revision = {} AND superseded = 0 \
+             AND executor_session = {} AND executor_started = {} AND CONNECTION_ID() = {}",
+            literal(&self.facts.identity.0),
+            self.row.leader_epoch.generation,
+            self.row.leader_epoch.revision,
+            self.facts.connection,
+            literal(&self.executor.started),
+            self.facts.connection,
+        )
+    }
+
+    /// One guarded update of the row. When it matches nothing, `explain` says why, or that nothing is wrong.
+    async fn change(
+        &mut self,
+        columns: &str,
+        extra: &str,
+        explain: impl FnOnce(&GateRow) -> Result<(), DbError> + Send,
+    ) -> Result<(), DbError> {
+        let sql = format!(
+            "UPDATE {} SET {columns}, changed_at = UTC_TIMESTAMP(6) WHERE {} AND {extra}",
+            self.target.own("lockkeeper_gate"),
+            self.condition()
+        );
+        let patience = self.target.limits.lock_timeout;
+        let matched = update_row(&mut self.session, &mut self.watch, &sql, patience, &Silent).await?;
+        let record = gate::read_present(&mut self.session, &self.target, Lock::None).await?;
+        if matched == 0 {
+            gate::check(&record, &self.executor, self.row.leader_epoch, &self.facts)?;
+            explain(&record.row)?;
+        }
+        self.row = record.row;
+        Ok(())
+    }
+
+    fn fence(&self) -> Result<GateEpoch, DbError> {
+        if self.row.is_closed() {
+            return Ok(self.row.gate_epoch);
+        }
+        Err(DbError::Unsupported(format!(
+            "the gate is open at {}: close it before raising a barrier",
+            self.row.opened
+        )))
+    }
+}
+
+#[async_trait]
+impl Hand for MySqlHand {
+    fn gate_row(&self) -> &GateRow {
+        &self.row
+    }
+
+    fn executor(&self) -> &ExecutorId {
+        &self.executor
+    }
+
+    async fn close(&mut self, epoch: GateEpoch, rollout: &str) -> Result<(), DbError> {
+        let rollout: String = rollout.chars().take(255).collect();
+        let columns = format!("gate_epoch = {}, rollout = {}", epoch.0, literal(&rollout));
+        let extra = format!("gate_epoch <= {0} AND opened < {0}", epoch.0);
+        self.change(&columns, &extra, |row| {
+            let recorded = row.gate_epoch;
+            if epoch < recorded {
+                Err(DbError::EpochBehind {
+                    given: epoch,
+                    recorded,
+                })
+            } else {
+                Ok(())
+            }
+        })
+        .await
+    }
+
+    async fn raise_barrier(
+        &mut self,
+        patience: Duration,
+        observer: &dyn Observer,
+    ) -> Result<BarrierReport, DbError> {
+        let record = gate::read_present(&mut self.session, &self.target, Lock::None).await?;
+        gate::check(&record, &self.executor, self.row.leader_epoch, &self.facts)?;
+        self.row = record.row;
+        let fence = self.fence()?;
+        let barrier = Barrier {
+            target: &self.target,
+            fence,
+        };
+        let report = barrier
+            .raise(&mut self.session, &mut self.watch, patience, observer)
+            .await?;
+        self.barred = Some(fence);
+        Ok(report)
+    }
+
+    async fn apply(
+        &mut self,
+        script: &Script,
+        write: &LedgerWrite,
+        observer: &dyn Observer,
+    ) -> Result<Applied, ApplyError> {
+        apply::apply(self, script, write, observer).await
+    }
+
+    async fn ledger(&mut self) -> Result<Vec<LedgerEntry>, DbError> {
+        Ok(ledger::read(&mut self.session, &self.target).await?)
+    }
+
+    async fn scalar(&mut self, query: &str) -> Result<Option<String>, DbError> {
+        Ok(self.session.value(query).await?)
+    }
+
+    async fn verify(&mut self, statements: &[Statement]) -> Result<VerifyOutcome, DbError> {
+        verify::verify(&mut self.session, &self.target, statements).await
+    }
+
+    async fn open(&mut self, epoch: GateEpoch, version: Option<&SchemaVersion>) -> Result<(), DbError> {
+        let version = literal_or_null(version.map(SchemaVersion::as_str));
+        let columns = format!("opened = {}, version = {version}", epoch.0);
+        let extra = format!("gate_epoch = {0} AND opened <= {0}", epoch.0);
+        self.change(&columns, &extra, |row| match epoch.cmp(&row.gate_epoch) {
+            std::cmp::Ordering::Less => Err(DbError::EpochBehind {
+                given: epoch,
+                recorded: row.gate_epoch,
+            }),
+            std::cmp::Ordering::Equal => Ok(()),
+            std::cmp::Ordering::Greater => Err(DbError::Unsupported(format!(
+                "the gate was closed at {}, not at {epoch}: close it at {epoch} first",
+                row.gate_epoch
+            ))),
+        })
+        .await?;
+        self.barred = self.barred.filter(|fence| *fence > epoch);
+        Ok(())
+    }
+
+    async fn clean_up(&mut self, _observer: &dyn Observer) -> Result<usize, DbError> {
+        let record = gate::read_present(&mut self.session, &self.target, Lock::None).await?;
+        gate::check(&record, &self.executor, self.row.leader_epoch, &self.facts)?;
+        barrier::drop_opened(&mut self.session, &self.target, record.row.opened).await
+    }
+
+    async fn release(mut self: Box<Self>) -> Result<(), DbError> {
+        let columns = "executor_session = NULL, executor_started = NULL, executor_who = NULL";
+        let released = self.change(columns, "one = 1", |_| Ok(())).await;
+        let Self {
+            session, mut watch, ..
+        } = *self;
+        watch.close().await;
+        session.close().await;
+        released
+    }
+}

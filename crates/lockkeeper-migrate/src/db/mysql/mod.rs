@@ -1,0 +1,42 @@
+//! MariaDB and MySQL.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | `database`, `hand` | the two traits |
+//! | `target`, `session`, `failure`, `text` | DSN and server; one session; its errors; safe SQL text |
+//! | `gate`, `take` | the gate row; taking it over |
+//! | `others`, `watch` | other sessions: named, watched, ended |
+//! | `barrier` | the triggers that refuse writers |
+//! | `apply`, `stepwise`, `journal`, `ledger`, `variables` | running a migration |
+//! | `doubt`, `tokens` | after a crash: did a statement take effect? |
+//! | `verify` | verification scripts |
+//! | `preflight`, `grants` | what would stand in the way |
+//!
+//! Two things differ from the other dialects and shape all of it. DDL commits, and lets every row lock go: so the
+//! executor is told by its connection id *and* by a user lock that it holds while it lives, and a migration with DDL
+//! is journalled statement by statement. And a trigger needs the table's definition for itself alone: so raising the
+//! barrier waits for readers too, in short tries, and ends those that outlast the patience.
+
+mod apply;
+mod barrier;
+mod database;
+mod doubt;
+mod failure;
+mod gate;
+mod grants;
+mod hand;
+mod journal;
+mod ledger;
+mod others;
+mod preflight;
+mod session;
+mod stepwise;
+mod take;
+mod target;
+mod text;
+mod tokens;
+mod variables;
+mod verify;
+mod watch;
+
+pub use database::MySqlDatabase;
