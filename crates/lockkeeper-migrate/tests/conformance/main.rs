@@ -15,7 +15,9 @@ mod journal;
 mod migrations;
 mod opening;
 mod postgres;
-mod postgres_only;
+mod postgres_barrier;
+mod postgres_checks;
+mod postgres_scripts;
 mod refusals;
 mod standalone;
 mod support;
@@ -86,7 +88,7 @@ mod on_postgres {
     common_rules!(crate::postgres::PostgresFixture);
 
     rules!(crate::postgres::PostgresFixture, {
-        postgres_only: [
+        postgres_barrier: [
             a_refused_writer_gets_lk001_and_a_hint,
             an_earlier_open_writer_is_waited_for,
             an_earlier_writer_that_does_not_finish_is_ended_and_named,
@@ -94,26 +96,33 @@ mod on_postgres {
             a_reader_stops_neither_fence_nor_opening,
             a_stale_snapshot_is_refused,
             an_old_transaction_that_made_a_table_is_waited_out,
-            a_table_made_by_a_migration_is_barred_before_it_commits,
-            a_swapped_table_is_barred_before_it_commits,
             truncate_copy_and_replica_role_are_refused,
-            a_weakened_trigger_is_put_up_again,
             a_second_raise_continues,
             a_refused_writer_does_not_delay_the_opening,
             temporary_tables_stay_writable,
-            deferred_constraints_do_not_stop_the_barrier,
             overlapping_writers_do_not_starve_the_barrier,
+            an_executor_with_an_old_snapshot_errs_instead_of_passing,
+            a_batch_lets_go_before_it_deadlocks_with_a_writer,
+        ],
+        postgres_scripts: [
+            a_table_made_by_a_migration_is_barred_before_it_commits,
+            a_swapped_table_is_barred_before_it_commits,
+            a_weakened_trigger_is_put_up_again,
+            deferred_constraints_do_not_stop_the_barrier,
             a_failing_migration_rolls_back_and_names_its_line,
             a_migration_that_waits_for_a_lock_is_tried_again,
             a_takeover_ends_a_hand_in_the_middle_of_a_migration,
             a_script_leaves_no_trace_in_the_session,
             notices_are_heard,
+        ],
+        postgres_checks: [
             a_table_of_another_role_is_named_with_its_remedy,
             preflight_names_what_stops_a_fence,
             a_role_without_create_gets_the_grant,
             a_foreign_table_of_our_name_is_not_touched,
             a_database_made_from_a_closed_one_is_told,
             ten_processes_make_the_tables_at_once,
+            a_pooler_in_between_is_refused,
         ],
         journal: [
             an_index_is_built_concurrently,

@@ -126,31 +126,19 @@ impl PgHand {
         notices: Vec<Notice>,
         began: Instant,
     ) -> Result<Applied, ApplyError> {
-        let applied = match outcome {
-            Ok(true) => Ok(Applied::Ran {
-                duration: began.elapsed(),
-                notices,
-            }),
-            Ok(false) => return Ok(Applied::Already),
-            // Nothing can be reset in a session that is gone.
-            Err(error @ ApplyError::Db(DbError::ConnectionLost(_) | DbError::Superseded { .. })) => {
-                return Err(error);
-            }
-            Err(error) => Err(error),
-        };
-        let reset = self.reset_session().await;
-        // What was applied stays applied; a session that cannot be reset fails at its next use.
-        if applied.is_err() {
-            return applied;
+        if let Ok(false) = outcome {
+            return Ok(Applied::Already);
         }
-        reset.or_else(|error| {
-            if matches!(error, DbError::ConnectionLost(_)) {
-                Ok(())
-            } else {
-                Err(error)
-            }
-        })?;
-        applied
+        // What was applied stays applied, and what failed has its reason: a session that cannot be reset is lost,
+        // and its next use says so.
+        let reset = self.reset_session().await;
+        if let Err(error) = reset {
+            tracing::debug!(%error, "session not reset after a migration");
+        }
+        outcome.map(|_| Applied::Ran {
+            duration: began.elapsed(),
+            notices,
+        })
     }
 
     /// All of it in one transaction. False when the ledger already said so.

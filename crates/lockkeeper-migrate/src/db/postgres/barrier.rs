@@ -99,10 +99,6 @@ impl Barrier {
         })
     }
 
-    pub(super) fn epoch(&self) -> GateEpoch {
-        self.epoch
-    }
-
     /// Every user table and whether it is barred, as this statement's snapshot shows it, by schema and name.
     pub(super) async fn tables(&self, conn: &mut PgConnection, names: &Names) -> Result<Vec<Table>, DbError> {
         let query = format!(
