@@ -94,6 +94,23 @@ async fn a_lease_that_nobody_renews_stops_the_agent_by_itself() {
 }
 
 #[tokio::test]
+async fn a_lease_counts_from_the_sending_of_the_renewal_that_it_answers() {
+    let mut fake = Fake::start().await;
+    let agent = builder([&fake]).build().unwrap();
+    let mut stream = fake.stream().await;
+    let renew = stream.next_renew().await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    stream.grant(7, 99, LEASE);
+    stream.grant(7, renew.sequence, LEASE);
+    soon(agent.register_and_wait()).await.unwrap();
+    let left = agent.try_write(TARGET).unwrap().remaining().unwrap();
+    assert!(
+        left <= LEASE - Duration::from_millis(490),
+        "{left:?} left of a lease that is 500 ms old"
+    );
+}
+
+#[tokio::test]
 async fn with_go_on_the_agent_writes_without_a_coordinator() {
     let mut fake = Fake::start().await;
     let agent = builder([&fake]).on_loss(TARGET, OnLoss::GoOn).build().unwrap();
