@@ -1,1 +1,30 @@
-fn main() {}
+//! The `lockkeeper` command.
+
+mod agent;
+mod cli;
+mod client;
+mod exit;
+mod fleet;
+mod migrate;
+mod output;
+mod rollout;
+mod serve;
+mod target;
+mod text;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::Cli;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match cli.run() {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            eprintln!("{failure}");
+            failure.exit.into()
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! The root of the command line.
+
+use clap::{Parser, Subcommand};
+use lockkeeper_coordinator::telemetry;
+use tracing::Instrument;
+
+use crate::agent;
+use crate::exit::{self, Exit, Failure};
+use crate::{fleet, migrate, rollout, serve, target};
+
+/// Closes the gates, changes the level, checks it, and only then opens the gates: schema migrations for a fleet
+/// of service replicas and the databases they write to.
+#[derive(Debug, Parser)]
+#[command(name = "lockkeeper", version, propagate_version = true, arg_required_else_help = true,
+          after_help = exit::help())]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Migrate one database, without a fleet
+    #[command(subcommand)]
+    Migrate(migrate::MigrateCommand),
+    /// Run a coordinator
+    Serve(Box<serve::ServeCommand>),
+    /// Declare, list and remove targets
+    Target(target::TargetCommand),
+    /// Create, show and decide on rollouts
+    Rollout(rollout::RolloutCommand),
+    /// Show a fleet
+    Fleet(fleet::FleetCommand),
+    /// Register a program that embeds no agent
+    #[command(subcommand)]
+    Agent(agent::AgentCommand),
+}
+
+impl Cli {
+    /// Runs the command that was asked for.
+    pub(crate) fn run(self) -> Result<Exit, Failure> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| Failure::new(Exit::Error, format!("start the runtime: {error}")))?;
+        // The exporter of traces needs the runtime.
+        let entered = runtime.enter();
+        let _telemetry = telemetry::init("lockkeeper", self.command.log_filter());
+        drop(entered);
+        runtime.block_on(self.command.run())
+    }
+}
+
+impl Command {
+    /// What is logged when `LOCKKEEPER_LOG` says nothing: a service tells what it does, a command only what is wrong.
+    fn log_filter(&self) -> &'static str {
+        match self {
+            Self::Serve(_) => "info",
+            Self::Target(_) | Self::Rollout(_) | Self::Fleet(_) | Self::Migrate(_) | Self::Agent(_) => "warn",
+        }
+    }
+
+    async fn run(self) -> Result<Exit, Failure> {
+        let span = tracing::info_span!("command", otel.name = self.name());
+        let run = async {
+            match self {
+                Self::Serve(command) => command.run().await,
+                Self::Target(command) => command.run().await,
+                Self::Rollout(command) => command.run().await,
+                Self::Fleet(command) => command.run().await,
+                Self::Migrate(command) => command.run().await,
+                Self::Agent(command) => command.run().await,
+            }
+        };
+        run.instrument(span).await
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Serve(_) => "lockkeeper serve",
+            Self::Target(_) => "lockkeeper target",
+            Self::Rollout(_) => "lockkeeper rollout",
+            Self::Fleet(_) => "lockkeeper fleet",
+            Self::Migrate(_) => "lockkeeper migrate",
+            Self::Agent(_) => "lockkeeper agent",
+        }
+    }
+}
