@@ -12,8 +12,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tracing::{info, warn};
 
-use crate::agents::AgentHub;
 use crate::agents::report::Reporter;
+use crate::agents::{AgentHub, announce};
 use crate::clock::Clock;
 use crate::election::{Candidate, Claim, Election};
 use crate::leader::run::Leader;
@@ -108,6 +108,12 @@ impl Term {
         let mut tasks = JoinSet::new();
         tasks.spawn(watcher.run(cancel.clone()));
         tasks.spawn(reporter.run(cancel.clone()));
+        tasks.spawn(announce::run(
+            Arc::clone(&hub),
+            session.id().clone(),
+            view.clone(),
+            cancel.clone(),
+        ));
         let leading = Leading {
             store: Arc::clone(&store),
             clock,

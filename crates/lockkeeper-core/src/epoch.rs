@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// The leader's fencing token, ordered as the pair (generation, revision). Prints as `e1.42`.
 ///
 /// `revision` is the create revision of the leader's election key. A store that was restored or rebuilt can hand
-/// out a revision again; `generation` is raised by a person (`lockkeeper fleet adopt`) when that has happened.
+/// out a revision again; `generation` is raised by a person when that has happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct LeaderEpoch {
     /// Raised by a person when the store went back in time. Starts at 1.

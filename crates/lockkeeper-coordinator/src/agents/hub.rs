@@ -26,6 +26,9 @@ use crate::view::FleetView;
 /// Messages that may wait for a slow agent before its stream is given up.
 const OUTGOING_MAX: usize = 256;
 
+/// How long registrations are collected before the other coordinators are told: a herd is told in few calls.
+const ANNOUNCE_PAUSE: Duration = Duration::from_millis(100);
+
 /// Most targets that one agent may register for.
 pub const TARGETS_PER_AGENT_MAX: usize = 1024;
 
@@ -113,6 +116,7 @@ struct Inner {
     streams: BTreeMap<u64, Stream>,
     next_stream: u64,
     leaving: bool,
+    newcomers: Vec<(AgentId, Incarnation)>,
 }
 
 /// A replica's newer incarnation is connected already.
@@ -141,6 +145,7 @@ pub struct AgentHub {
     inner: Mutex<Inner>,
     /// Told whenever a drain report may have changed.
     pub(super) changed: Notify,
+    arrived: Notify,
 }
 
 impl AgentHub {
@@ -152,7 +157,7 @@ impl AgentHub {
         view: watch::Receiver<FleetView>,
         write_lease: Duration,
     ) -> Arc<Self> {
-        let (inner, changed) = (Mutex::default(), Notify::new());
+        let (inner, changed, arrived) = (Mutex::default(), Notify::new(), Notify::new());
         Arc::new(Self {
             clock,
             granting,
@@ -160,6 +165,7 @@ impl AgentHub {
             write_lease,
             inner,
             changed,
+            arrived,
         })
     }
 
@@ -186,6 +192,8 @@ impl AgentHub {
         let id = inner.next_stream;
         inner.next_stream += 1;
         let (agent, incarnation) = (registration.agent.clone(), registration.incarnation);
+        inner.newcomers.push((agent.clone(), incarnation));
+        self.arrived.notify_one();
         let stream = Stream {
             registration: Arc::new(registration),
             holder: Holder {
@@ -359,24 +367,19 @@ impl AgentHub {
         rows
     }
 
-    /// Replicas and incarnations that are connected here, for peers to find superseded ones.
-    #[must_use]
-    pub fn incarnations(&self) -> Vec<(AgentId, Incarnation)> {
-        let inner = self.lock();
-        let live = inner
-            .streams
-            .values()
-            .filter(|s| s.outgoing.is_some() && !s.waiter);
-        live.map(|s| (s.holder.agent.clone(), s.holder.incarnation))
-            .collect()
+    /// Agents that have registered since the last call, for the other coordinators.
+    pub async fn newcomers(&self) -> Vec<(AgentId, Incarnation)> {
+        self.arrived.notified().await;
+        tokio::time::sleep(ANNOUNCE_PAUSE).await;
+        std::mem::take(&mut self.lock().newcomers)
     }
 
-    /// A peer has a newer incarnation of a replica: the older one here is ended.
-    pub fn superseded_elsewhere(&self, agent: &AgentId, newer: Incarnation) {
-        let mut inner = self.lock();
-        let older = |s: &&mut Stream| s.holder.agent == *agent && s.holder.incarnation < newer;
-        for stream in inner.streams.values_mut().filter(older) {
-            stream.end(End::Superseded);
+    /// Another coordinator has this process start of a replica: older ones here are ended. Gives a newer one that is
+    /// connected here, if there is one.
+    pub fn announced(&self, agent: &AgentId, incarnation: Incarnation) -> Option<Incarnation> {
+        match self.lock().supersede(agent.clone(), incarnation) {
+            Err(RegisterError::Superseded { newer, .. }) => Some(newer),
+            Ok(()) | Err(RegisterError::Leaving) => None,
         }
     }
 

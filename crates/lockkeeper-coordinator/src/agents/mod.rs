@@ -2,10 +2,12 @@
 //!
 //! | module | what it holds |
 //! |---|---|
+//! | [`announce`] | tells the other coordinators who has registered here |
 //! | [`hub`] | streams, leases, and what each agent was told last |
 //! | [`message`] | what is told to an agent |
 //! | [`report`] | drain reports: this coordinator's word to the leader |
 
+pub mod announce;
 pub mod hub;
 pub mod message;
 pub mod report;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lockkeeper_core::id::{RolloutId, TargetName};
-use lockkeeper_core::rollout::{Event, State, TargetInWave, step, stop_the_rest, to_start};
+use lockkeeper_core::rollout::{Event, HeldAt, State, TargetInWave, step, stop_the_rest, to_start};
 use tokio::task::JoinSet;
 use tracing::{Instrument, info, info_span, warn};
 
@@ -108,11 +108,11 @@ impl RolloutDriver {
         Ok(())
     }
 
-    /// Starts a driver for every target that is neither at rest nor driven: after an election, a retry, a crash.
+    /// Starts a driver for every target that is neither at rest nor driven: after an election, a retry, a crash. A
+    /// target that is held behind its fence has one too, which keeps the fence up.
     fn go_on(&mut self, rollout: &RolloutRecord, progress: &Progress) {
-        let moving = progress
-            .iter()
-            .filter(|(_, p)| !p.record.target.state.is_resting());
+        let driven = |state: State| !state.is_resting() || state == State::Held(HeldAt::Fenced);
+        let moving = progress.iter().filter(|(_, p)| driven(p.record.target.state));
         for (name, progress) in moving {
             if self.running.contains(name) {
                 continue;

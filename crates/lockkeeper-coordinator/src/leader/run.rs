@@ -175,6 +175,20 @@ impl Leader {
         let _ = tokio::time::timeout(VIEW_PATIENCE, shown).await;
     }
 
+    /// Resolves when a target's record is newer than `revision`; `None` when it is gone.
+    pub async fn decided(
+        &self,
+        rollout: &RolloutId,
+        target: &TargetName,
+        revision: u64,
+    ) -> Option<Stored<ProgressRecord>> {
+        let at = (rollout.clone(), target.clone());
+        let mut view = self.view.clone();
+        let newer = |view: &FleetView| view.progress.get(&at).is_none_or(|p| p.mod_revision > revision);
+        let view = view.wait_for(newer).await.ok()?;
+        view.progress.get(&at).cloned()
+    }
+
     /// Resolves with the reason when an operator wants the rollout to stop.
     pub async fn abort_requested(&self, id: &RolloutId) -> String {
         let mut view = self.view.clone();

@@ -11,7 +11,7 @@ use lockkeeper_core::drain::Pending;
 use lockkeeper_core::epoch::GateEpoch;
 use lockkeeper_core::gate::Verification;
 use lockkeeper_core::id::{RolloutId, SessionId, TargetName};
-use lockkeeper_core::rollout::{Command, Damage, Event, Goal, State, step};
+use lockkeeper_core::rollout::{Command, Damage, Event, Goal, HeldAt, State, step};
 use lockkeeper_core::spec::{RolloutSpec, TargetSpec};
 use lockkeeper_core::strength::Strength;
 use lockkeeper_core::time::WallTime;
@@ -19,7 +19,7 @@ use lockkeeper_core::version::SchemaVersion;
 use lockkeeper_migrate::db::{Claim, Database, DbError, ExecutorId, FindingLevel, Hand, TakeError};
 use lockkeeper_migrate::engine::{self, EngineError};
 use lockkeeper_migrate::plan;
-use tracing::{Instrument, error, info, info_span, warn};
+use tracing::{Instrument, debug, error, info, info_span, warn};
 
 use crate::clock::wall_now;
 use crate::leader::access::{self, Migrations};
@@ -39,6 +39,13 @@ const RECONNECT_MIN: Duration = Duration::from_secs(30);
 
 /// How long cleaning up after an opening is tried in one go; what is left is inert.
 const CLEAN_UP_PATIENCE: Duration = Duration::from_secs(20);
+
+/// How often a held target whose fence could not be raised again is tried.
+const HOLD_AGAIN: Duration = Duration::from_secs(5);
+
+/// Shortest patience with a barrier that has to be raised again: the budget may be used up by then, and without a
+/// fence nothing can be verified or reverted.
+const RAISE_AGAIN_MIN: Duration = Duration::from_secs(5);
 
 /// Most server notices that are kept per target; all are counted.
 const NOTICES_KEPT_MAX: usize = 50;
@@ -78,6 +85,15 @@ impl From<WriteError> for Trouble {
 
 type Step<T> = Result<T, Trouble>;
 
+/// How driving ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Driven {
+    /// The target rests.
+    Resting,
+    /// This leader is none any more.
+    Stopped,
+}
+
 impl TargetDriver {
     /// A driver that goes on from what the store says.
     #[must_use]
@@ -104,8 +120,28 @@ impl TargetDriver {
         }
     }
 
-    /// Drives until the target rests or leadership is lost. Gives the last revision that it wrote.
+    /// Drives until the target rests or leadership is lost. Gives the last revision that it wrote or saw.
     pub async fn run(mut self) -> u64 {
+        loop {
+            if self.drive().await == Driven::Stopped {
+                break;
+            }
+            if self.progress.record.target.state != State::Held(HeldAt::Fenced) {
+                self.leave_database().await;
+                break;
+            }
+            let Some(decided) = self.hold().await else { break };
+            self.progress = decided;
+            // A person may have mended the files, or the target's declaration.
+            self.migrations = None;
+            self.database = None;
+        }
+        self.leader.waits.clear(&self.target.name);
+        self.progress.mod_revision
+    }
+
+    /// Carries out command after command until the target rests.
+    async fn drive(&mut self) -> Driven {
         while let Some(command) = self.progress.record.target.command() {
             let span = info_span!("step", target = %self.target.name, command = ?command);
             let outcome = self.execute_or_abort(command).instrument(span).await;
@@ -115,24 +151,46 @@ impl TargetDriver {
                     Some(event) => event,
                     None => continue,
                 },
-                Err(Trouble::Stop(why)) => {
-                    warn!(target = %self.target.name, %why, "stopped: the next leader goes on");
-                    break;
-                }
+                Err(Trouble::Stop(why)) => return self.stopped(&why),
             };
             if !matches!(event, Event::NeedsPerson(_)) {
                 self.lost_since = None;
             }
             if let Err(why) = self.advance(event).await {
-                warn!(target = %self.target.name, %why, "stopped: the next leader goes on");
-                break;
+                return self.stopped(&why);
             }
         }
-        self.leader.waits.clear(&self.target.name);
-        if self.progress.record.target.state.is_resting() {
-            self.leave_database().await;
+        Driven::Resting
+    }
+
+    fn stopped(&self, why: &WriteError) -> Driven {
+        warn!(target = %self.name(), %why, "stopped: the next leader goes on");
+        Driven::Stopped
+    }
+
+    /// Keeps the fence of a held target up until a person has decided: where the fence is a session (SQLite), it
+    /// would fall with it. Gives the record after the decision.
+    async fn hold(&mut self) -> Option<Stored<ProgressRecord>> {
+        self.leader.waits.clear(self.name());
+        loop {
+            if self.hand.is_none()
+                && let Err(Trouble::Event(event)) = self.load_and_stand().await
+            {
+                debug!(target = %self.name(), ?event, "the held target's fence cannot be raised again");
+            }
+            let decided = self
+                .leader
+                .decided(&self.rollout, self.name(), self.progress.mod_revision);
+            match tokio::time::timeout(HOLD_AGAIN, decided).await {
+                Ok(decided) => return decided,
+                Err(_) => continue,
+            }
         }
-        self.progress.mod_revision
+    }
+
+    async fn load_and_stand(&mut self) -> Step<()> {
+        self.load().await?;
+        self.stand().await.map(drop)
     }
 
     /// The database was lost: the same command again, with a new session, until the budget is used up. What the
@@ -460,7 +518,10 @@ impl TargetDriver {
             .await
             .map_err(needs_person)?;
         let still_out = self.drain(epoch, drain_timeout).await?;
-        let budget = self.budget_left();
+        let budget = match self.progress.record.target.state {
+            State::Fencing => self.budget_left(),
+            _ => self.budget_left().max(RAISE_AGAIN_MIN),
+        };
         let mut record = self.progress.record.clone();
         record.drained_by = vec![match still_out.len() {
             0 => "every agent acked or ran out of its lease".to_owned(),

@@ -12,6 +12,7 @@ use lockkeeper_proto::v1::fleet_service_server::FleetService;
 use lockkeeper_proto::v1::{self};
 use tonic::{Request, Response, Status};
 
+use crate::agents::announce;
 use crate::election::Claim;
 use crate::leader::run::Leader;
 use crate::leader::waits::Doing;
@@ -163,6 +164,15 @@ impl FleetService for FleetApi {
                     .await
             }
         }
+    }
+
+    async fn announce_agents(
+        &self,
+        request: Request<v1::AnnounceAgentsRequest>,
+    ) -> Result<Response<v1::AnnounceAgentsResponse>, Status> {
+        let term = self.term.get()?;
+        let newer = announce::newer(&term.hub, request.into_inner().agents);
+        Ok(Response::new(v1::AnnounceAgentsResponse { newer }))
     }
 
     async fn explain(

@@ -91,7 +91,7 @@ pub enum TakeError {
     /// The target has seen a larger epoch than the store gave: the store went back in time.
     #[error(
         "target is ahead of the store: it has seen {recorded}, this leader is {claimed}; \
-         if the store was restored or rebuilt, run `lockkeeper fleet adopt`"
+         the store was restored or rebuilt, or another fleet works on this target"
     )]
     TargetAhead {
         /// What the row says.
@@ -100,7 +100,7 @@ pub enum TakeError {
         claimed: LeaderEpoch,
     },
     /// The same epoch is held by another leader process: two stores, or a restored one.
-    #[error("epoch {epoch} is held by another leader process; run `lockkeeper fleet adopt`")]
+    #[error("epoch {epoch} is held by another leader process: two stores, or a restored one, lead on this target")]
     EpochTaken {
         /// The epoch that both have.
         epoch: LeaderEpoch,

@@ -2101,6 +2101,30 @@ pub struct ExplainResponse {
     #[prost(message, optional, tag = "2")]
     pub next: ::core::option::Option<NextStep>,
 }
+/// AnnouncedAgent is one process start of one replica.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AnnouncedAgent {
+    /// The replica's stable name.
+    #[prost(string, tag = "1")]
+    pub replica: ::prost::alloc::string::String,
+    /// UUIDv7 of the process start.
+    #[prost(string, tag = "2")]
+    pub incarnation: ::prost::alloc::string::String,
+}
+/// AnnounceAgentsRequest tells of agents that have just registered.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct AnnounceAgentsRequest {
+    /// The agents.
+    #[prost(message, repeated, tag = "1")]
+    pub agents: ::prost::alloc::vec::Vec<AnnouncedAgent>,
+}
+/// AnnounceAgentsResponse tells of newer ones.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct AnnounceAgentsResponse {
+    /// The replicas for which a newer incarnation is connected to the coordinator that was asked.
+    #[prost(message, repeated, tag = "1")]
+    pub newer: ::prost::alloc::vec::Vec<AnnouncedAgent>,
+}
 /// Generated client implementations.
 pub mod fleet_service_client {
     #![allow(
@@ -2373,6 +2397,33 @@ pub mod fleet_service_client {
                 .insert(GrpcMethod::new("lockkeeper.v1.FleetService", "Explain"));
             self.inner.unary(req, path, codec).await
         }
+        /// AnnounceAgents is what coordinators tell each other about agents that have just registered, so that a newer
+        /// incarnation of a replica fences an older one wherever that is connected. The answer names those for which the
+        /// coordinator that is asked has a newer one.
+        pub async fn announce_agents(
+            &mut self,
+            request: impl tonic::IntoRequest<super::AnnounceAgentsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::AnnounceAgentsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/lockkeeper.v1.FleetService/AnnounceAgents",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("lockkeeper.v1.FleetService", "AnnounceAgents"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -2443,6 +2494,16 @@ pub mod fleet_service_server {
             &self,
             request: tonic::Request<super::ExplainRequest>,
         ) -> std::result::Result<tonic::Response<super::ExplainResponse>, tonic::Status>;
+        /// AnnounceAgents is what coordinators tell each other about agents that have just registered, so that a newer
+        /// incarnation of a replica fences an older one wherever that is connected. The answer names those for which the
+        /// coordinator that is asked has a newer one.
+        async fn announce_agents(
+            &self,
+            request: tonic::Request<super::AnnounceAgentsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::AnnounceAgentsResponse>,
+            tonic::Status,
+        >;
     }
     /// FleetService shows a fleet and declares its targets. Every coordinator answers reads; a write that reaches a
     /// follower is forwarded to the leader, and fails with UNAVAILABLE when there is none.
@@ -2823,6 +2884,51 @@ pub mod fleet_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ExplainSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/lockkeeper.v1.FleetService/AnnounceAgents" => {
+                    #[allow(non_camel_case_types)]
+                    struct AnnounceAgentsSvc<T: FleetService>(pub Arc<T>);
+                    impl<
+                        T: FleetService,
+                    > tonic::server::UnaryService<super::AnnounceAgentsRequest>
+                    for AnnounceAgentsSvc<T> {
+                        type Response = super::AnnounceAgentsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::AnnounceAgentsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as FleetService>::announce_agents(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = AnnounceAgentsSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
