@@ -7,12 +7,16 @@ use clap::Args;
 use lockkeeper_coordinator::telemetry;
 use serde::de::DeserializeOwned;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Request, Status};
+use tonic::{Code, Request, Response, Status};
 
 use crate::exit::{Exit, Failure};
 
 /// How long one coordinator may take to accept a connection before the next one is tried.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long a write waits for a leader, and how often it asks.
+const ELECTION_PATIENCE: Duration = Duration::from_secs(15);
+const ELECTION_PAUSE: Duration = Duration::from_millis(300);
 
 /// Where the coordinators are.
 #[derive(Debug, Clone, Args)]
@@ -42,8 +46,11 @@ impl ServerFlag {
                 Err(error) => tried.push(format!("{server} ({})", root_cause(&error))),
             }
         }
-        Err(Failure::new(Exit::Error, format!("connect to a coordinator: {}", tried.join(", ")))
-            .hint("is `lockkeeper serve` running there? --server or LOCKKEEPER_SERVER says where to look"))
+        Err(Failure::new(
+            Exit::Error,
+            format!("connect to a coordinator: {}", tried.join(", ")),
+        )
+        .hint("is `lockkeeper serve` running there? --server or LOCKKEEPER_SERVER says where to look"))
     }
 }
 
@@ -62,6 +69,23 @@ pub(crate) fn request<T>(message: T) -> Request<T> {
     request
 }
 
+/// Calls again while no coordinator leads: an election takes a few seconds, and every call can be repeated.
+pub(crate) async fn retried<T, F>(mut call: impl FnMut() -> F) -> Result<T, Failure>
+where
+    F: Future<Output = Result<Response<T>, Status>>,
+{
+    let until = tokio::time::Instant::now() + ELECTION_PATIENCE;
+    loop {
+        match call().await {
+            Ok(answer) => return Ok(answer.into_inner()),
+            Err(status) if status.code() == Code::Unavailable && tokio::time::Instant::now() < until => {
+                tokio::time::sleep(ELECTION_PAUSE).await;
+            }
+            Err(status) => return Err(refused(status)),
+        }
+    }
+}
+
 /// A coordinator's refusal as a failure of the command.
 pub(crate) fn refused(status: Status) -> Failure {
     let exit = match status.code() {
@@ -78,7 +102,9 @@ pub(crate) fn refused(status: Status) -> Failure {
 
 /// Who asks, for the record: `user@host`. A claim, not proof.
 pub(crate) fn requested_by() -> String {
-    let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_else(|_| "unknown".to_owned());
+    let user = std::env::var("USER")
+        .or_else(|_| std::env::var("LOGNAME"))
+        .unwrap_or_else(|_| "unknown".to_owned());
     format!("{user}@{}", rustix::system::uname().nodename().to_string_lossy())
 }
 

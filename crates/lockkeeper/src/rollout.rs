@@ -11,9 +11,10 @@ use lockkeeper_core::spec::RolloutSpec;
 use lockkeeper_proto::v1;
 use lockkeeper_proto::v1::rollout_service_client::RolloutServiceClient;
 use tonic::transport::Channel;
+use tonic::{Response, Status};
 use uuid::Uuid;
 
-use crate::client::{ServerFlag, read_yaml, refused, request, requested_by};
+use crate::client::{ServerFlag, read_yaml, refused, request, requested_by, retried};
 use crate::exit::{Exit, Failure};
 use crate::output::{self, Format};
 
@@ -117,14 +118,29 @@ impl RolloutCommand {
                 watch::follow(&self.server, &id, wait.timeout, wait.format, watch::Style::Drawn).await
             }
             Verb::Abort { id, reason } => {
-                let message = v1::AbortRolloutRequest { id, reason, requested_by: requested_by() };
-                let answer = client.abort_rollout(request(message)).await.map_err(refused)?.into_inner();
+                let message = v1::AbortRolloutRequest {
+                    id,
+                    reason,
+                    requested_by: requested_by(),
+                };
+                let answer = client
+                    .abort_rollout(request(message))
+                    .await
+                    .map_err(refused)?
+                    .into_inner();
                 output::write(&show::text(&answer.rollout.unwrap_or_default()))?;
                 Ok(Exit::Ok)
             }
             Verb::Retry { id } => {
-                let message = v1::RetryRolloutRequest { id, requested_by: requested_by() };
-                let answer = client.retry_rollout(request(message)).await.map_err(refused)?.into_inner();
+                let message = v1::RetryRolloutRequest {
+                    id,
+                    requested_by: requested_by(),
+                };
+                let answer = client
+                    .retry_rollout(request(message))
+                    .await
+                    .map_err(refused)?
+                    .into_inner();
                 output::write(&show::text(&answer.rollout.unwrap_or_default()))?;
                 Ok(Exit::Ok)
             }
@@ -142,15 +158,20 @@ async fn create(
         let unique = Uuid::now_v7().simple().to_string();
         format!("{}-{}", spec.service, &unique[unique.len() - 12..])
     });
-    let message =
-        v1::CreateRolloutRequest { id: id.clone(), spec: Some(spec.into()), requested_by: requested_by() };
-    let answer = client.create_rollout(request(message)).await.map_err(refused)?.into_inner();
+    let message = v1::CreateRolloutRequest {
+        id: id.clone(),
+        spec: Some(spec.into()),
+        requested_by: requested_by(),
+    };
+    let answer = retried(|| create_once(client.clone(), message.clone())).await?;
     let rollout = answer.rollout.unwrap_or_default();
     let style = match (args.watch, args.wait) {
         (true, _) => watch::Style::Drawn,
         (false, true) => watch::Style::Logged,
         (false, false) => {
-            output::print(args.how.format, &show::json(&rollout), |_| format!("rollout {id} created\n"))?;
+            output::print(args.how.format, &show::json(&rollout), |_| {
+                format!("rollout {id} created\n")
+            })?;
             return Ok(Exit::Ok);
         }
     };
@@ -158,15 +179,32 @@ async fn create(
     watch::follow(server, &id, args.how.timeout, args.how.format, style).await
 }
 
+async fn create_once(
+    mut client: Client,
+    message: v1::CreateRolloutRequest,
+) -> Result<Response<v1::CreateRolloutResponse>, Status> {
+    client.create_rollout(request(message)).await
+}
+
 async fn list(client: &mut Client, format: Format) -> Result<Exit, Failure> {
-    let answer = client.list_rollouts(request(v1::ListRolloutsRequest {})).await.map_err(refused)?.into_inner();
+    let answer = client
+        .list_rollouts(request(v1::ListRolloutsRequest {}))
+        .await
+        .map_err(refused)?
+        .into_inner();
     let all: Vec<_> = answer.rollouts.iter().map(show::json).collect();
-    output::print(format, &serde_json::json!({ "rollouts": all }), |_| show::list(&answer.rollouts))?;
+    output::print(format, &serde_json::json!({ "rollouts": all }), |_| {
+        show::list(&answer.rollouts)
+    })?;
     Ok(Exit::Ok)
 }
 
 async fn get(client: &mut Client, id: String, format: Format) -> Result<Exit, Failure> {
-    let answer = client.get_rollout(request(v1::GetRolloutRequest { id })).await.map_err(refused)?.into_inner();
+    let answer = client
+        .get_rollout(request(v1::GetRolloutRequest { id }))
+        .await
+        .map_err(refused)?
+        .into_inner();
     let rollout = answer.rollout.unwrap_or_default();
     output::print(format, &show::json(&rollout), |_| show::text(&rollout))?;
     Ok(Exit::Ok)

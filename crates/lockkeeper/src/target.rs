@@ -7,8 +7,10 @@ use lockkeeper_core::spec::{TargetSpec, TargetsFile};
 use lockkeeper_proto::v1;
 use lockkeeper_proto::v1::fleet_service_client::FleetServiceClient;
 use serde::Serialize;
+use tonic::transport::Channel;
+use tonic::{Response, Status};
 
-use crate::client::{ServerFlag, read_yaml, refused, request};
+use crate::client::{ServerFlag, read_yaml, refused, request, retried};
 use crate::exit::{Exit, Failure};
 use crate::output::{self, Format};
 
@@ -65,21 +67,57 @@ impl TargetCommand {
 async fn apply(server: &ServerFlag, file: PathBuf, format: Format) -> Result<Exit, Failure> {
     let file: TargetsFile = read_yaml(&file)?;
     let targets = file.targets.into_iter().map(v1::TargetSpec::from).collect();
-    let mut client = FleetServiceClient::new(server.connect().await?);
-    let answer = client.apply_targets(request(v1::ApplyTargetsRequest { targets })).await.map_err(refused)?;
-    let v1::ApplyTargetsResponse { created, changed, unchanged } = answer.into_inner();
-    output::print(format, &Applied { created, changed, unchanged }, |applied| {
-        let line = |names: &[String], what: &str| names.iter().map(|n| format!("target {n} {what}\n")).collect::<String>();
-        line(&applied.created, "created") + &line(&applied.changed, "changed") + &line(&applied.unchanged, "unchanged")
-    })?;
+    let client = FleetServiceClient::new(server.connect().await?);
+    let message = v1::ApplyTargetsRequest { targets };
+    let answer = retried(|| apply_once(client.clone(), message.clone())).await?;
+    let v1::ApplyTargetsResponse {
+        created,
+        changed,
+        unchanged,
+    } = answer;
+    output::print(
+        format,
+        &Applied {
+            created,
+            changed,
+            unchanged,
+        },
+        |applied| {
+            let line = |names: &[String], what: &str| {
+                names
+                    .iter()
+                    .map(|n| format!("target {n} {what}\n"))
+                    .collect::<String>()
+            };
+            line(&applied.created, "created")
+                + &line(&applied.changed, "changed")
+                + &line(&applied.unchanged, "unchanged")
+        },
+    )?;
     Ok(Exit::Ok)
+}
+
+async fn apply_once(
+    mut client: FleetServiceClient<Channel>,
+    message: v1::ApplyTargetsRequest,
+) -> Result<Response<v1::ApplyTargetsResponse>, Status> {
+    client.apply_targets(request(message)).await
 }
 
 async fn list(server: &ServerFlag, format: Format) -> Result<Exit, Failure> {
     let mut client = FleetServiceClient::new(server.connect().await?);
-    let answer = client.list_targets(request(v1::ListTargetsRequest {})).await.map_err(refused)?;
-    let targets: Result<Vec<TargetSpec>, _> = answer.into_inner().targets.into_iter().map(TargetSpec::try_from).collect();
-    let targets = targets.map_err(|e| Failure::new(Exit::Error, format!("read the coordinator's answer: {e}")))?;
+    let answer = client
+        .list_targets(request(v1::ListTargetsRequest {}))
+        .await
+        .map_err(refused)?;
+    let targets: Result<Vec<TargetSpec>, _> = answer
+        .into_inner()
+        .targets
+        .into_iter()
+        .map(TargetSpec::try_from)
+        .collect();
+    let targets =
+        targets.map_err(|e| Failure::new(Exit::Error, format!("read the coordinator's answer: {e}")))?;
     output::print(format, &TargetsFile { targets }, |file| {
         let row = |t: &TargetSpec| {
             vec![
@@ -87,10 +125,17 @@ async fn list(server: &ServerFlag, format: Format) -> Result<Exit, Failure> {
                 t.service.to_string(),
                 t.region.to_string(),
                 t.strength.to_string(),
-                format!("{}: {}", t.migrations.layout, t.migrations.dir.to_vec().join(", ")),
+                format!(
+                    "{}: {}",
+                    t.migrations.layout,
+                    t.migrations.dir.to_vec().join(", ")
+                ),
             ]
         };
-        output::table(&["NAME", "SERVICE", "REGION", "STRENGTH", "MIGRATIONS"], &file.targets.iter().map(row).collect::<Vec<_>>())
+        output::table(
+            &["NAME", "SERVICE", "REGION", "STRENGTH", "MIGRATIONS"],
+            &file.targets.iter().map(row).collect::<Vec<_>>(),
+        )
     })?;
     Ok(Exit::Ok)
 }
