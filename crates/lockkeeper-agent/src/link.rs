@@ -107,7 +107,13 @@ impl Link<'_> {
                 End::Rejected(error) | End::Lost(error) => (Ended::Lost, error),
                 End::Left(error) => (Ended::Left, error),
             };
-            tracing::warn!(coordinator = %coordinator.address, %error, "lost the coordinator");
+            // Losing one is news; that none of the next attempts succeeds is not, each time.
+            match &*self.shared.link.borrow() {
+                LinkState::Connecting { last_error: Some(_) } => {
+                    tracing::debug!(coordinator = %coordinator.address, %error, "still without a coordinator");
+                }
+                _ => tracing::warn!(coordinator = %coordinator.address, %error, "lost the coordinator"),
+            }
             self.shared.link.send_replace(LinkState::Connecting {
                 last_error: Some(format!("{}: {error}", coordinator.address)),
             });

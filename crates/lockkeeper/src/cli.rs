@@ -56,7 +56,9 @@ impl Command {
     fn log_filter(&self) -> &'static str {
         match self {
             Self::Serve(_) => "info",
-            Self::Target(_) | Self::Rollout(_) | Self::Fleet(_) | Self::Migrate(_) | Self::Agent(_) => "warn",
+            Self::Target(_) | Self::Rollout(_) | Self::Fleet(_) | Self::Migrate(_) => "warn",
+            // It tells by itself, in words, what it sees.
+            Self::Agent(_) => "error",
         }
     }
 

@@ -18,7 +18,7 @@ pub(super) struct Registration {
         env = "LOCKKEEPER_SERVER",
         value_name = "HOST:PORT",
         value_delimiter = ',',
-        required = true
+        default_value = "127.0.0.1:7400"
     )]
     server: Vec<String>,
     /// The service that the program is a replica of

@@ -5,11 +5,12 @@
 //! which the rollout waits for. The time for ending gently is cut short by the end of the write lease, after which
 //! nobody waits for this agent any more.
 
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use clap::Args;
 use futures::future::select_all;
-use lockkeeper_agent::{Agent, AgentError, Fence, OnLoss, Permit};
+use lockkeeper_agent::{Agent, AgentError, Fence, Instant, OnLoss, Permit};
 use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep;
@@ -90,30 +91,42 @@ struct Supervisor<'a> {
 
 /// Why the program does not go on as it was.
 enum Event {
-    Ended(std::process::ExitStatus),
-    MustStop(String),
+    Ended(ExitStatus),
+    Fenced(String),
+    /// Nobody renews the lease, which ends at this time.
+    LeaseRunsOut(Option<Instant>),
     Signal(Signal),
+}
+
+/// What follows when the program has stopped.
+enum Next {
+    /// The end, with this exit code.
+    End(i32),
+    /// Another start; after a lease that ran out, with one that ends later than that.
+    Again { lease_beyond: Option<Instant> },
 }
 
 impl Supervisor<'_> {
     /// Returns the exit code to end with.
     async fn supervise(&mut self) -> Result<i32, Failure> {
+        let mut lease_beyond = None;
         loop {
             let permits = tokio::select! {
                 biased;
                 signal = self.signals.next() => return Ok(signalled_code(signal)),
-                permits = take_all(self.agent) => permits.map_err(|error| agent_failure(&error))?,
+                permits = take_all(self.agent, lease_beyond) => permits.map_err(|error| agent_failure(&error))?,
             };
-            if let Some(code) = self.run_once(&permits).await? {
-                return Ok(code);
+            match self.run_once(&permits).await? {
+                Next::End(code) => return Ok(code),
+                Next::Again { lease_beyond: beyond } => lease_beyond = beyond,
             }
             drop(permits);
             say("the program is stopped; it starts again when every target is open");
         }
     }
 
-    /// Runs the program until it has ended, or must not go on. Returns the code to end with, if it is to be the end.
-    async fn run_once(&mut self, permits: &[Permit]) -> Result<Option<i32>, Failure> {
+    /// Runs the program until it has ended, or must not go on.
+    async fn run_once(&mut self, permits: &[Permit]) -> Result<Next, Failure> {
         let (program, arguments) = self
             .command
             .split_first()
@@ -125,27 +138,31 @@ impl Supervisor<'_> {
             status = group.ended() => {
                 Event::Ended(status.map_err(|e| Failure::new(Exit::Error, format!("wait for {program}: {e}")))?)
             }
-            why = must_stop(permits, self.grace) => Event::MustStop(why),
+            why = any_revoked(permits) => Event::Fenced(why),
+            end = lease_runs_out(permits, self.grace) => Event::LeaseRunsOut(end),
             signal = self.signals.next() => Event::Signal(signal),
         };
-        let limit = permits
-            .iter()
-            .filter_map(Permit::remaining)
-            .min()
-            .unwrap_or(self.grace)
-            .min(self.grace);
+        let lease_left = permits.iter().filter_map(Permit::remaining).min();
+        let limit = lease_left.map_or(self.grace, |left| left.min(self.grace));
         Ok(match event {
             Event::Ended(status) => {
                 // Children that it left behind hold connections too.
                 tell(group.stop(Signal::TERM, limit).await);
-                Some(exit_code(status))
+                Next::End(exit_code(status))
             }
-            Event::MustStop(why) => {
+            Event::Fenced(why) => {
                 say(format_args!("stopping {program} within {limit:?}: {why}"));
                 tell(group.stop(Signal::TERM, limit).await);
-                None
+                Next::Again { lease_beyond: None }
             }
-            Event::Signal(signal) => Some(match tell(group.stop(signal, limit).await) {
+            Event::LeaseRunsOut(end) => {
+                say(format_args!(
+                    "stopping {program} within {limit:?}: no coordinator renews the write lease, which is about to end"
+                ));
+                tell(group.stop(Signal::TERM, limit).await);
+                Next::Again { lease_beyond: end }
+            }
+            Event::Signal(signal) => Next::End(match tell(group.stop(signal, limit).await) {
                 Some(status) => exit_code(status),
                 None => signalled_code(signal),
             }),
@@ -154,7 +171,7 @@ impl Supervisor<'_> {
 }
 
 /// Says what had to be done to a program that did not end when asked.
-fn tell(stopped: Stopped) -> Option<std::process::ExitStatus> {
+fn tell(stopped: Stopped) -> Option<ExitStatus> {
     match stopped {
         Stopped::Gently(status) => status,
         Stopped::Killed(status) => {
@@ -169,8 +186,9 @@ fn tell(stopped: Stopped) -> Option<std::process::ExitStatus> {
 }
 
 /// A permit for every target, or none: one that is held while another is waited for would keep its fence from
-/// draining.
-async fn take_all(agent: &Agent) -> Result<Vec<Permit>, AgentError> {
+/// draining. None either while the shortest lease does not go beyond the time given: a program that has just been
+/// stopped because its lease ran out is not started again with the rest of it.
+async fn take_all(agent: &Agent, lease_beyond: Option<Instant>) -> Result<Vec<Permit>, AgentError> {
     loop {
         agent.register_and_wait().await?;
         let all: Result<Vec<Permit>, Fence> = agent
@@ -178,37 +196,39 @@ async fn take_all(agent: &Agent) -> Result<Vec<Permit>, AgentError> {
             .map(|target| agent.try_write_labelled(target, "lockkeeper agent run"))
             .collect();
         match all {
-            Ok(permits) => return Ok(permits),
-            Err(_) => sleep(RETRY_PAUSE).await,
+            Ok(permits) if lease_beyond.is_none() || lease_end(&permits) > lease_beyond => {
+                return Ok(permits);
+            }
+            Ok(_) | Err(_) => sleep(RETRY_PAUSE).await,
         }
     }
 }
 
-/// Ends when the program must stop, and says why.
-async fn must_stop(permits: &[Permit], grace: Duration) -> String {
+/// Ends when a target is fenced, and says why.
+async fn any_revoked(permits: &[Permit]) -> String {
     let revoked = permits
         .iter()
         .map(|permit| Box::pin(async move { (permit.target(), permit.revoked().await) }));
-    tokio::select! {
-        ((target, fence), _, _) = select_all(revoked) => format!("{target}: {fence}"),
-        () = lease_runs_out(permits, grace) => {
-            "no coordinator renews the write lease, which is about to end".to_owned()
-        }
-    }
+    let ((target, fence), _, _) = select_all(revoked).await;
+    format!("{target}: {fence}")
 }
 
-/// Ends when little is left of the shortest lease.
-async fn lease_runs_out(permits: &[Permit], grace: Duration) {
+/// Ends when little is left of the shortest lease, with that lease's end.
+async fn lease_runs_out(permits: &[Permit], grace: Duration) -> Option<Instant> {
     let mut longest = Duration::ZERO;
     while let Some(left) = permits.iter().filter_map(Permit::remaining).min() {
         longest = longest.max(left);
         let needed = grace.min(longest / LEASE_LEFT_FRACTION);
         if left <= needed {
-            return;
+            return lease_end(permits);
         }
         sleep(left - needed).await;
     }
     std::future::pending().await
+}
+
+fn lease_end(permits: &[Permit]) -> Option<Instant> {
+    permits.iter().filter_map(Permit::deadline).min()
 }
 
 /// The signals that end this program.
