@@ -194,6 +194,8 @@ pub(crate) async fn a_leader_without_a_key_is_never_believed(on: Fixture) {
             Fault::None
         }
     });
+    // It does not see the deletion either.
+    network.blind();
     let phantom = stand(&(network as Arc<dyn Store>), "phantom");
     let revision = loop {
         if let Some(entry) = on.store.get(LEADER_KEY).await.unwrap() {

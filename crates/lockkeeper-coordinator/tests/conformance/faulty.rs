@@ -32,6 +32,9 @@ pub(crate) struct Faulty {
     inner: Arc<dyn Store>,
     plan: Mutex<Plan>,
     cut: AtomicBool,
+    blind: AtomicBool,
+    renewals: Mutex<Option<Arc<Notify>>>,
+    renewed: Notify,
 }
 
 impl Faulty {
@@ -40,12 +43,30 @@ impl Faulty {
             inner,
             plan: Mutex::new(Box::new(plan)),
             cut: AtomicBool::new(false),
+            blind: AtomicBool::new(false),
+            renewals: Mutex::new(None),
+            renewed: Notify::new(),
         })
     }
 
     /// From now on nothing gets through in either direction.
     pub(crate) fn cut(&self) {
         self.cut.store(true, Ordering::SeqCst);
+    }
+
+    /// From now on watches begin and bring nothing.
+    pub(crate) fn blind(&self) {
+        self.blind.store(true, Ordering::SeqCst);
+    }
+
+    /// Answers to renewals wait, each for one notification.
+    pub(crate) fn hold_renewals(&self, until: Arc<Notify>) {
+        *self.renewals.lock().unwrap() = Some(until);
+    }
+
+    /// Waits for a renewal that was done and is not answered yet.
+    pub(crate) async fn renewal_reached_the_store(&self) {
+        self.renewed.notified().await;
     }
 
     async fn pass<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
@@ -78,7 +99,13 @@ impl Store for Faulty {
     }
 
     async fn keep_alive(&self, lease: LeaseId) -> Result<Duration, StoreError> {
-        self.pass(self.inner.keep_alive(lease)).await
+        let answer = self.pass(self.inner.keep_alive(lease)).await;
+        let held = self.renewals.lock().unwrap().clone();
+        if let Some(until) = held {
+            self.renewed.notify_one();
+            until.notified().await;
+        }
+        answer
     }
 
     async fn revoke(&self, lease: LeaseId) -> Result<(), StoreError> {
@@ -119,6 +146,9 @@ impl Store for Faulty {
     }
 
     async fn watch(&self, prefix: &str, from: Revision) -> Result<Watch, StoreError> {
+        if self.blind.load(Ordering::SeqCst) {
+            return Ok(Box::pin(futures::stream::pending()));
+        }
         self.pass(self.inner.watch(prefix, from)).await
     }
 

@@ -12,6 +12,7 @@ mod faulty;
 mod fixture;
 mod guarded;
 mod presence;
+mod renewals;
 mod rules;
 
 /// Makes one test of each function on each store.
