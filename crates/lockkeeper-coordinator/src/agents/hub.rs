@@ -565,3 +565,6 @@ impl Stream {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
