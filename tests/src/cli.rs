@@ -1,33 +1,49 @@
 //! The `lockkeeper` program, as a person or a script would run it.
 
+use std::collections::BTreeSet;
 use std::env;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value;
 
+use crate::fresh;
 use crate::process::{Process, ProcessSpec};
 use crate::scratch::Scratch;
 
 /// Longer than any command needs that is not told to wait.
 const RUN_LIMIT: Duration = Duration::from_secs(60);
 
-/// Where the program is: `LOCKKEEPER_BIN`, or what cargo built next to this test.
+/// Where the program is: `LOCKKEEPER_BIN`, or what cargo built next to this test, if it is not out of date.
 pub fn program() -> Result<PathBuf> {
     if let Some(path) = env::var_os("LOCKKEEPER_BIN") {
         return Ok(path.into());
     }
+    built("lockkeeper", "cargo build -p lockkeeper")
+}
+
+/// A program that cargo built: its path below `target/<profile>`.
+pub fn built(path: &str, how_to_build: &str) -> Result<PathBuf> {
+    // Looked at once: what somebody edits while the tests run does not concern them.
+    static CHECKED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
     // Tests lie in target/<profile>/deps.
     let test = env::current_exe().context("find the running test")?;
     let program = test
         .parent()
         .and_then(Path::parent)
-        .map(|profile| profile.join("lockkeeper"));
-    program.filter(|path| path.is_file()).ok_or_else(|| {
-        anyhow!("the lockkeeper program is not built: run `cargo build -p lockkeeper`, or set LOCKKEEPER_BIN")
-    })
+        .map(|profile| profile.join(path));
+    let program = program
+        .filter(|path| path.is_file())
+        .ok_or_else(|| anyhow!("{path} is not built: run `{how_to_build}`"))?;
+    let mut checked = CHECKED.lock().unwrap_or_else(PoisonError::into_inner);
+    if !checked.contains(&program) {
+        fresh::check(&program, how_to_build)?;
+        checked.insert(program.clone());
+    }
+    Ok(program)
 }
 
 /// What a finished command left.

@@ -11,13 +11,14 @@
 //! | [`cli`] | the `lockkeeper` program, run to its end or kept running |
 //! | [`grpcurl`] | a gRPC client that knows nothing about our code |
 //! | [`process`] | a child process that can be stopped, frozen and killed |
-//! | [`wait`], [`ports`], [`tools`] | waiting with a deadline, free ports, where programs are |
+//! | [`wait`], [`ports`], [`http`], [`tools`] | waiting with a deadline, free ports, health, where programs are |
 //!
 //! This crate depends on no `lockkeeper` crate, so that each of them can test with it.
 
 pub mod cli;
 pub mod etcd;
 pub mod grpcurl;
+pub mod http;
 pub mod mariadb;
 pub mod ports;
 pub mod postgres;
@@ -25,6 +26,6 @@ pub mod process;
 pub mod tools;
 pub mod wait;
 
-mod http;
+mod fresh;
 mod scratch;
 mod template;

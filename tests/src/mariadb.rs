@@ -72,6 +72,8 @@ impl MariaDbOptions {
             .args(DEFAULT_ARGUMENTS)
             .arg(format!("--datadir={}", data.display()))
             .arg(format!("--socket={}", socket.display()))
+            // A server that starts removes what looks like temporary tables: not those of its neighbours.
+            .arg(format!("--tmpdir={}", run.display()))
             .arg(format!("--pid-file={}", run.join("pid").display()))
             .arg(format!("--init-file={}", init_file.display()))
             .arg(format!("--port={}", port.number()))
@@ -126,7 +128,8 @@ fn initialise(target: &Path, user: Option<&ServerUser>) -> Result<()> {
         "--innodb-log-file-size=16M",
         "--innodb-flush-method=nosync",
     ])
-    .arg(format!("--datadir={}", target.display()));
+    .arg(format!("--datadir={}", target.display()))
+    .arg(format!("--tmpdir={}", target.display()));
     let mut process = Process::spawn(spec)?;
     let status = process.wait(START_LIMIT)?;
     if !status.success() {
