@@ -103,7 +103,9 @@ impl Coordinator {
     /// The store or the network.
     pub async fn start(options: Options) -> Result<Self, StartError> {
         let address = options.listener.local_addr()?;
-        info!(store = options.store.describe().await?, "store");
+        // Awaited first: within the macro it would make this future one that cannot change threads.
+        let store = options.store.describe().await?;
+        info!(store, "store");
         let record = SessionRecord {
             coordinator: options.name.clone(),
             region: options.region,
