@@ -65,10 +65,7 @@ pub async fn run(leader: Arc<Leader>) {
 /// Tries until the target has a gate or is no longer declared.
 async fn adopt_one(leader: Arc<Leader>, name: TargetName) -> TargetName {
     let mut pause = RETRY.0;
-    loop {
-        let Some(spec) = leader.spec_without_gate(&name) else {
-            break;
-        };
+    while let Some(spec) = leader.spec_without_gate(&name) {
         match adopt(&leader, &spec).await {
             Ok(()) => break,
             Err(error) => {

@@ -1,0 +1,240 @@
+//! Taking a target, closing its gate, draining its agents and raising its barrier.
+
+use std::time::Duration;
+
+use lockkeeper_core::drain::Pending;
+use lockkeeper_core::epoch::GateEpoch;
+use lockkeeper_core::id::SessionId;
+use lockkeeper_core::rollout::{Event, State};
+use lockkeeper_core::strength::Strength;
+use lockkeeper_core::time::WallTime;
+use lockkeeper_migrate::db::{Claim, DbError, Hand, TakeError};
+use tracing::{info, warn};
+
+use super::{Step, TAKE_PATIENCE, TargetDriver, Trouble, elapsed_since, needs_person};
+use crate::clock::wall_now;
+use crate::leader::fence;
+use crate::leader::writer::{RecordChange, WriteError};
+use crate::records::{InvariantRecord, key};
+
+/// Shortest patience with a barrier that has to be raised again: the budget may be used up by then, and without a
+/// fence nothing can be verified or reverted.
+const RAISE_AGAIN_MIN: Duration = Duration::from_secs(5);
+
+impl TargetDriver {
+    pub(super) async fn fence(&mut self) -> Step<Event> {
+        self.take().await?;
+        self.close_store_gate().await?;
+        let renewed = self.raise(self.spec.drain_timeout).await;
+        if let Err(Trouble::Event(Event::NeedsPerson(reason))) = renewed {
+            // No statement has run: writers get their gate back rather than a hold, if the target allows it.
+            return Ok(Event::FenceFailed(reason));
+        }
+        renewed?;
+        let mut record = self.progress.record.clone();
+        record.fence_time = record.closed_at.map(elapsed_since);
+        self.write(record, Vec::new()).await?;
+        Ok(Event::Fenced)
+    }
+
+    /// Takes the target, unless this driver's hand is on it.
+    pub(super) async fn take(&mut self) -> Step<()> {
+        if self.hand.is_some() {
+            return Ok(());
+        }
+        self.leader.waits.next(
+            self.name(),
+            "take the target: end what an earlier leader left running",
+            None,
+        );
+        let claim = Claim::Leader {
+            epoch: self.leader.writer.epoch(),
+            id: self.leader.id,
+        };
+        let taken = self.database()?.take(&claim, TAKE_PATIENCE, &self.observer).await;
+        match taken {
+            Ok(hand) => {
+                self.hand = Some(hand);
+                Ok(())
+            }
+            Err(TakeError::Db(DbError::Superseded { by })) => {
+                warn!(target = %self.name(), by, "superseded on the target");
+                Err(Trouble::Stop(WriteError::NotLeader))
+            }
+            Err(TakeError::Db(error)) => Err(needs_person(error)),
+            Err(error) => Err(Trouble::Event(Event::NeedsPerson(error.to_string()))),
+        }
+    }
+
+    pub(super) fn hand(&mut self) -> Step<&mut Box<dyn Hand>> {
+        self.hand
+            .as_mut()
+            .ok_or_else(|| Trouble::Event(Event::NeedsPerson("no session on the target".to_owned())))
+    }
+
+    /// Closes the store's gate under the next epoch and lists the sessions to wait for in the same transaction. A
+    /// gate that this rollout has closed already stays as it is.
+    pub(super) async fn close_store_gate(&mut self) -> Step<()> {
+        let gate = self.leader.gate(self.name());
+        let Some(gate) = gate else {
+            return Err(Trouble::Event(Event::NeedsPerson(
+                "the target has no gate in the store".to_owned(),
+            )));
+        };
+        if fence::is_closed_by(
+            &gate.record,
+            &self.rollout,
+            self.progress.record.target.gate_epoch,
+        ) {
+            return Ok(());
+        }
+        if !gate.record.is_open() {
+            return Err(Trouble::Event(Event::NeedsPerson(
+                "the gate is closed by another rollout".to_owned(),
+            )));
+        }
+        let in_target = self.hand()?.gate_row().gate_epoch;
+        let epoch = GateEpoch::next(gate.record.epoch, in_target);
+        let now = wall_now();
+        let closed = gate
+            .record
+            .close(epoch, self.rollout.clone(), self.leader.writer.epoch(), now);
+        let mut record = self.progress.record.clone();
+        record.target.gate_epoch = Some(epoch);
+        record.closed_at = Some(now);
+        let change = RecordChange::gate(key::gate(self.name()), &gate, &closed);
+        let lists = self
+            .write_and_list(record, vec![change], &[key::SESSIONS])
+            .await?;
+        self.listed = lists.first().map(fence::sessions_of);
+        info!(target = %self.name(), gate_epoch = %epoch, "gate closed");
+        Ok(())
+    }
+
+    /// Closes the target's row, waits for the agents, raises the barrier, and reads the row invariants.
+    pub(super) async fn raise(&mut self, drain_timeout: Duration) -> Step<()> {
+        let Some(epoch) = self.progress.record.target.gate_epoch else {
+            return Err(Trouble::Event(Event::NeedsPerson(
+                "the fence has no gate epoch".to_owned(),
+            )));
+        };
+        if self.hand()?.gate_row().opened >= epoch {
+            let reason =
+                format!("the target's gate row is open at {epoch}, though this rollout has not opened it");
+            return Err(Trouble::Event(Event::GateFoundOpen(reason)));
+        }
+        let rollout = self.rollout.clone();
+        self.hand()?
+            .close(epoch, rollout.as_str())
+            .await
+            .map_err(needs_person)?;
+        let still_out = self.drain(epoch, drain_timeout).await?;
+        let budget = match self.progress.record.target.state {
+            State::Fencing => self.budget_left(),
+            _ => self.budget_left().max(RAISE_AGAIN_MIN),
+        };
+        let mut record = self.progress.record.clone();
+        record.drained_by = vec![match still_out.len() {
+            0 => "every agent acked or ran out of its lease".to_owned(),
+            n => format!("the barrier, over {n} coordinators or agents that did not answer in time"),
+        }];
+        if self.target.strength >= Strength::Barrier {
+            self.leader.waits.next(
+                self.name(),
+                "raise the barrier, then run the migrations",
+                Some(self.budget_end()),
+            );
+            let Self { hand, observer, .. } = self;
+            let Some(hand) = hand.as_mut() else {
+                return Err(needs_person(DbError::ConnectionLost(String::new())));
+            };
+            let report = hand.raise_barrier(budget, observer).await.map_err(needs_person)?;
+            record
+                .ended_sessions
+                .extend(report.ended.iter().map(ToString::to_string));
+            if !report.continued {
+                record.invariants.clear();
+            }
+        }
+        if record.invariants.is_empty() {
+            for invariant in self.target.invariants.clone() {
+                let before = self
+                    .hand()?
+                    .scalar(&invariant.query)
+                    .await
+                    .map_err(needs_person)?;
+                record.invariants.push(InvariantRecord {
+                    name: invariant.name,
+                    before,
+                    after: None,
+                });
+            }
+        }
+        self.write(record, Vec::new()).await?;
+        Ok(())
+    }
+
+    /// Waits for the agents. At COOPERATIVE nothing else proves the fence, so not being drained is a failure; with
+    /// a barrier it is not.
+    pub(super) async fn drain(&mut self, epoch: GateEpoch, drain_timeout: Duration) -> Step<Vec<Pending>> {
+        let listed = match &self.listed {
+            Some(listed) => listed.clone(),
+            None => self.sessions_before_closing().await?,
+        };
+        let cooperative = self.target.strength < Strength::Barrier;
+        let (patience, then) = match cooperative {
+            true => (self.budget_left(), "reopen, if they do not drain in time"),
+            false => (
+                drain_timeout.min(self.budget_left()),
+                "raise the barrier without them",
+            ),
+        };
+        let until = WallTime(wall_now().0 + i64::try_from(patience.as_millis()).unwrap_or(i64::MAX));
+        self.leader.waits.next(self.name(), then, Some(until));
+        let strength = self.target.strength;
+        let pending = fence::drain(&self.leader, self.name(), epoch, listed, strength, patience).await;
+        if cooperative && !pending.is_empty() {
+            let now = self.leader.clock.now();
+            let who: Vec<String> = pending
+                .iter()
+                .flat_map(|p| fence::described(p, now))
+                .map(|(kind, who, detail)| format!("{kind} {who}: {detail}"))
+                .collect();
+            let reason = format!("not drained within the budget: {}", who.join("; "));
+            return Err(Trouble::Event(Event::NeedsPerson(reason)));
+        }
+        Ok(pending)
+    }
+
+    /// For a gate that an earlier leader closed: the sessions that are older than the closing. Those of them that are
+    /// gone by now are covered by the time that a new leader waits.
+    pub(super) async fn sessions_before_closing(&self) -> Step<Vec<SessionId>> {
+        let listing = self.leader.store_list(key::SESSIONS).await?;
+        Ok(match self.leader.gate(self.name()) {
+            Some(gate) => fence::sessions_before(&listing, &gate),
+            None => fence::sessions_of(&listing),
+        })
+    }
+
+    pub(super) fn budget_end(&self) -> WallTime {
+        let closed = self.progress.record.closed_at.unwrap_or_else(wall_now);
+        WallTime(closed.0 + i64::try_from(self.spec.budget.as_millis()).unwrap_or(i64::MAX))
+    }
+
+    /// What is left of the time that writes may be refused.
+    pub(super) fn budget_left(&self) -> Duration {
+        let left = self.budget_end().0.saturating_sub(wall_now().0);
+        Duration::from_millis(u64::try_from(left).unwrap_or(0))
+    }
+
+    /// Makes sure that a hand is on the target and the fence stands. Gives whether it had to be raised again.
+    pub(super) async fn stand(&mut self) -> Step<bool> {
+        if self.hand.is_some() {
+            return Ok(false);
+        }
+        self.take().await?;
+        self.close_store_gate().await?;
+        self.raise(Duration::ZERO).await?;
+        Ok(true)
+    }
+}

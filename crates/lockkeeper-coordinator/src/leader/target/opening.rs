@@ -1,0 +1,105 @@
+//! Verifying a version and opening the gate at it.
+
+use std::time::Duration;
+
+use lockkeeper_core::epoch::GateEpoch;
+use lockkeeper_core::rollout::{Event, Goal};
+use lockkeeper_migrate::db::DbError;
+use lockkeeper_migrate::engine::{self, EngineError};
+
+use super::{Step, TargetDriver, Trouble, elapsed_since, needs_person};
+
+impl TargetDriver {
+    pub(super) async fn verify(&mut self, goal: Goal) -> Step<Event> {
+        if self.stand().await? {
+            return Ok(Event::FenceRenewed);
+        }
+        let started = tokio::time::Instant::now();
+        self.leader
+            .waits
+            .next(self.name(), "open the gate", Some(self.budget_end()));
+        let version = self.version_of(goal);
+        let Self { hand, migrations, .. } = self;
+        let (Some(hand), Some(migrations)) = (hand.as_mut(), migrations.as_ref()) else {
+            return Err(needs_person(DbError::ConnectionLost(String::new())));
+        };
+        let scripts = match goal {
+            Goal::New => migrations.verify.as_slice(),
+            Goal::Unchanged | Goal::Restored => &[],
+        };
+        let verified = engine::verify(hand.as_mut(), &migrations.set, version.as_ref(), scripts).await;
+        let mut failure = match verified {
+            Ok(verification) if verification.passed() => None,
+            Ok(verification) => Some(verification.failures().join("; ")),
+            Err(EngineError::Db(error)) => return Err(needs_person(error)),
+            Err(error) => Some(error.to_string()),
+        };
+        if let Some(version) = self.unfinished().await? {
+            failure.get_or_insert_with(|| format!("version {version} is applied in part"));
+        }
+        let mut record = self.progress.record.clone();
+        for (invariant, seen) in self.target.invariants.clone().iter().zip(&mut record.invariants) {
+            seen.after = self
+                .hand()?
+                .scalar(&invariant.query)
+                .await
+                .map_err(needs_person)?;
+            if seen.after != seen.before && failure.is_none() {
+                let (before, after) = (
+                    seen.before.clone().unwrap_or_default(),
+                    seen.after.clone().unwrap_or_default(),
+                );
+                failure = Some(format!(
+                    "row invariant {} changed from {before} to {after}",
+                    invariant.name
+                ));
+            }
+        }
+        record.verify_time = Some(started.elapsed());
+        self.write(record, Vec::new()).await?;
+        Ok(match failure {
+            None => Event::Verified,
+            Some(reason) => Event::VerificationFailed(reason),
+        })
+    }
+
+    /// Opens the target's row; the store's gate follows in the commit of the final state.
+    pub(super) async fn open(&mut self, goal: Goal) -> Step<Event> {
+        let Some(epoch) = self.progress.record.target.gate_epoch else {
+            return Err(Trouble::Event(Event::NeedsPerson(
+                "the fence has no gate epoch".to_owned(),
+            )));
+        };
+        self.take_for_opening(epoch).await?;
+        let version = self.version_of(goal);
+        if self.hand()?.gate_row().opened < epoch {
+            if !self.leader.is_closed(self.name(), &self.rollout, epoch) {
+                return Err(Trouble::Event(Event::NeedsPerson(
+                    "the store's gate is not this rollout's".to_owned(),
+                )));
+            }
+            self.hand()?
+                .open(epoch, version.as_ref())
+                .await
+                .map_err(needs_person)?;
+        }
+        let mut record = self.progress.record.clone();
+        record.total_time = record.closed_at.map(elapsed_since);
+        self.write(record, Vec::new()).await?;
+        Ok(Event::Opened)
+    }
+
+    /// A new leader's hand: if the row is open already, the opening is finished; else the fence has to be raised
+    /// again and verified again, since it may have fallen with the old hand.
+    pub(super) async fn take_for_opening(&mut self, epoch: GateEpoch) -> Step<()> {
+        if self.hand.is_some() {
+            return Ok(());
+        }
+        self.take().await?;
+        if self.hand()?.gate_row().opened >= epoch {
+            return Ok(());
+        }
+        self.raise(Duration::ZERO).await?;
+        Err(Trouble::Event(Event::FenceRenewed))
+    }
+}
