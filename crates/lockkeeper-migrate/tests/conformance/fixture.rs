@@ -31,6 +31,11 @@ pub(crate) trait Fixture: Send + Sync + Sized {
     /// Whether an application's statement was refused because of the fence.
     fn is_fenced(&self, refusal: &Refusal) -> bool;
 
+    /// Whether `close` is durable by itself. On SQLite the file says nothing of a fence until it is over.
+    fn closes_durably(&self) -> bool {
+        self.dialect() != Dialect::Sqlite
+    }
+
     /// The target, as lockkeeper sees it.
     fn database(&self) -> Box<dyn Database> {
         self.database_with(DatabaseOptions {

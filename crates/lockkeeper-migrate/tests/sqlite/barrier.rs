@@ -143,6 +143,19 @@ async fn closing_alone_leaves_no_trace() {
         .unwrap();
 }
 
+/// Without a write-ahead log SQLite spills a full page cache (2 MB) into the file and shuts readers out for it.
+#[tokio::test]
+async fn readers_go_on_while_a_big_change_is_under_way() {
+    let target = Target::new("delete").await;
+    let mut hand = target.fenced(1).await;
+    let big = "INSERT INTO t WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 8000) \
+               SELECT randomblob(1000) FROM n";
+    target.up(&mut *hand, 1, big).await.unwrap();
+    assert_eq!(count(&mut target.app().await, "t").await, 1);
+    hand.open(G1, Some(&"1".into())).await.unwrap();
+    assert_eq!(count(&mut target.app().await, "t").await, 8001);
+}
+
 /// Without a write-ahead log a commit needs the readers out. The fence must survive such a try.
 #[tokio::test]
 async fn an_opening_that_a_reader_delays_keeps_the_barrier() {
@@ -182,6 +195,8 @@ async fn verification_sees_the_fence_and_leaves_nothing() {
         ("SELECT 1 WHERE 0", false),
         ("SELECT * FROM nowhere", false),
         ("DELETE FROM u", true),
+        // It would open the gate.
+        ("SELECT 1; COMMIT", false),
     ] {
         let outcome = hand.verify(&split(Dialect::Sqlite, sql).unwrap()).await.unwrap();
         assert_eq!(outcome == VerifyOutcome::Passed, passes, "{sql}: {outcome:?}");
@@ -190,6 +205,9 @@ async fn verification_sees_the_fence_and_leaves_nothing() {
         hand.scalar("SELECT count(*) FROM u").await.unwrap().as_deref(),
         Some("1")
     );
+    assert!(is_locked(
+        &run(&mut target.app().await, "INSERT INTO t VALUES (9)").await
+    ));
 }
 
 #[tokio::test]

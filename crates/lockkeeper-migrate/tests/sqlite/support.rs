@@ -57,7 +57,8 @@ impl Target {
         self.folder.path()
     }
 
-    /// Another program, which does not wait for locks.
+    /// Another program. It waits long enough for a connection that closes on its own thread, and far too short for
+    /// a fence.
     pub(crate) async fn app(&self) -> SqliteConnection {
         self.connect_with(SqliteConnectOptions::new()).await
     }
@@ -65,7 +66,7 @@ impl Target {
     async fn connect_with(&self, options: SqliteConnectOptions) -> SqliteConnection {
         options
             .filename(self.path())
-            .busy_timeout(Duration::ZERO)
+            .busy_timeout(Duration::from_millis(250))
             .connect()
             .await
             .unwrap()

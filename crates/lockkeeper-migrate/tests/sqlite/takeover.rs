@@ -13,7 +13,7 @@ async fn a_newer_leader_ends_an_executor_that_holds_the_lock() {
     target.up(&mut *old, 1, "CREATE TABLE u (b)").await.unwrap();
     let new = target.lead(2).await;
     let error = old.open(G1, Some(&"1".into())).await.unwrap_err();
-    assert!(matches!(error, DbError::ConnectionLost(_)), "{error}");
+    assert!(matches!(error, DbError::Superseded { .. }), "{error}");
     assert!(run(&mut target.app().await, "SELECT * FROM u").await.is_err());
     assert_eq!(
         target
@@ -32,7 +32,7 @@ async fn a_newer_leader_ends_an_executor_that_holds_the_lock() {
 #[tokio::test]
 async fn an_older_leader_is_refused_at_once_though_the_lock_is_held() {
     let target = Target::new("wal").await;
-    let _hand = target.fenced(2).await;
+    let mut hand = target.fenced(2).await;
     let refused = target.database.take(&leader(1), PATIENCE, &Silent).await;
     assert!(
         matches!(refused, Err(TakeError::TargetAhead { .. })),
@@ -50,6 +50,9 @@ async fn an_older_leader_is_refused_at_once_though_the_lock_is_held() {
         matches!(refused, Err(TakeError::EpochTaken { .. })),
         "{refused:?}"
     );
+    // And nothing was done to the one that has the right.
+    target.up(&mut *hand, 1, "CREATE TABLE u (b)").await.unwrap();
+    hand.open(G1, Some(&"1".into())).await.unwrap();
 }
 
 /// Another process's lock cannot be taken away: it is waited for, then named. (Here a bare connection plays it.)
@@ -90,6 +93,7 @@ async fn a_lock_that_cannot_be_had_is_named() {
 async fn a_superseded_executor_that_lives_cannot_write() {
     let target = Target::new("wal").await;
     let mut old = target.lead(1).await;
+    old.close(G1, "r1").await.unwrap();
     // What another process's take() leaves behind.
     let takeover =
         "UPDATE lockkeeper_gate SET revision = 2, executor_session = 'other', executor_started = '1'";
@@ -100,7 +104,10 @@ async fn a_superseded_executor_that_lives_cannot_write() {
         "{error}"
     );
     assert!(error.to_string().contains("leader e1.2"), "{error}");
-    old.close(G1, "r1").await.unwrap();
+    assert!(matches!(
+        old.close(G1, "r1").await,
+        Err(DbError::Superseded { .. })
+    ));
     assert!(matches!(
         old.raise_barrier(PATIENCE, &Silent).await,
         Err(DbError::Superseded { .. })
@@ -113,6 +120,24 @@ async fn a_superseded_executor_that_lives_cannot_write() {
     run(&mut target.app().await, "INSERT INTO t VALUES (1)")
         .await
         .unwrap();
+}
+
+/// The same leader, or two runners without a fleet: the epoch is the same, the session is not.
+#[tokio::test]
+async fn a_session_that_is_registered_no_longer_cannot_write() {
+    let target = Target::new("wal").await;
+    let mut old = target.alone().await.unwrap();
+    run(
+        &mut target.app().await,
+        "UPDATE lockkeeper_gate SET executor_session = 'other'",
+    )
+    .await
+    .unwrap();
+    let error = target.up(&mut *old, 1, "CREATE TABLE u (b)").await.unwrap_err();
+    assert!(
+        matches!(error, ApplyError::Db(DbError::Superseded { .. })),
+        "{error}"
+    );
 }
 
 #[tokio::test]

@@ -73,7 +73,7 @@ impl SqliteDatabase {
                 Vec::new()
             };
             let version = session
-                .answer("SELECT sqlite_version()")
+                .answer("SELECT sqlite_version()", None)
                 .await?
                 .unwrap_or_default();
             let version = version
@@ -145,7 +145,10 @@ impl Database for SqliteDatabase {
                 remedy: "use the lockkeeper release that made it, or rename the table".to_owned(),
             });
         }
-        let mode = session.answer("PRAGMA journal_mode").await?.unwrap_or_default();
+        let mode = session
+            .answer("PRAGMA journal_mode", None)
+            .await?
+            .unwrap_or_default();
         let mode = mode
             .first()
             .map(|row| gate::text(row, "journal_mode"))
@@ -197,7 +200,7 @@ impl Database for SqliteDatabase {
     }
 
     async fn end_executor(&self, executor: &ExecutorId, patience: Duration) -> Result<(), DbError> {
-        if session::end(&executor.session, patience).await? {
+        if session::end(&executor.session, None, patience).await? {
             return Ok(());
         }
         // Another process's connection cannot be ended from here: SQLite has no server that could do it.

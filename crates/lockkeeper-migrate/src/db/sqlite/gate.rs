@@ -130,6 +130,14 @@ pub(super) async fn read_row(session: &Session) -> Result<GateRow, DbError> {
         .ok_or_else(|| foreign("lockkeeper_gate has no row".to_owned()))
 }
 
+/// Who runs the registered executor, for people.
+pub(super) async fn executor_who(session: &Session) -> Result<Option<String>, DbError> {
+    let rows = session
+        .rows(sqlx::query("SELECT executor_who FROM lockkeeper_gate"))
+        .await?;
+    rows.first().map_or(Ok(None), |row| optional(row, "executor_who"))
+}
+
 async fn rows_of(session: &Session) -> Result<Vec<SqliteRow>, DbError> {
     let sql = "SELECT identity, generation, revision, leader_id, gate_epoch, opened, version, \
                executor_session, executor_started, rollout FROM lockkeeper_gate";

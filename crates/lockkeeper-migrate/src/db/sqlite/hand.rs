@@ -5,11 +5,10 @@ use std::path::PathBuf;
 use async_trait::async_trait;
 use lockkeeper_core::epoch::GateEpoch;
 use lockkeeper_core::version::SchemaVersion;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, TypeInfo, ValueRef};
 
 use super::lock::{self, Wait};
 use super::session::Session;
+use super::verify::{self, first_column};
 use super::{gate, ledger, run};
 use crate::db::{
     Applied, ApplyError, BarrierReport, Claim, DatabaseOptions, DbError, ExecutorId, GateRow, Hand,
@@ -80,6 +79,7 @@ impl SqliteHand {
     /// only write lock, and it is held from before the check until the step is kept, or, under a barrier, until
     /// the gate opens. A newer leader can register only after that; it then finds the step in the ledger.
     pub(super) async fn begin_step(&mut self, observer: &dyn Observer) -> Result<(), DbError> {
+        self.session.check_not_ended()?;
         self.settle_dropped_call().await;
         self.under_way = true;
         let begun = match self.fence {
@@ -134,6 +134,7 @@ impl SqliteHand {
             if let Err(error) = undone {
                 self.fence = Fence::Lost;
                 let _ = self.session.execute("ROLLBACK").await;
+                self.session.check_not_ended()?;
                 return Err(lost(&error.to_string()));
             }
             return Ok(());
@@ -270,27 +271,6 @@ impl SqliteHand {
         }
         Ok(())
     }
-
-    async fn run_checks(&self, statements: &[Statement]) -> Result<VerifyOutcome, DbError> {
-        let mut last = None;
-        for statement in statements {
-            match self.session.answer(&statement.text).await {
-                Ok(Some(rows)) => last = Some((statement, rows)),
-                Ok(None) => {}
-                Err(DbError::Server { code, message }) if code != "SQLITE_BUSY" => {
-                    return Ok(VerifyOutcome::Failed(format!(
-                        "line {}: {message} ({code})",
-                        statement.line
-                    )));
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(match last {
-            Some((statement, rows)) => judge(statement, rows.first()),
-            None => VerifyOutcome::Passed,
-        })
-    }
 }
 
 #[async_trait]
@@ -304,12 +284,14 @@ impl Hand for SqliteHand {
     }
 
     async fn close(&mut self, epoch: GateEpoch, rollout: &str) -> Result<(), DbError> {
-        if epoch < self.row.gate_epoch {
+        if epoch < self.row.gate_epoch || epoch <= self.row.opened {
             return Err(DbError::EpochBehind {
                 given: epoch,
-                recorded: self.row.gate_epoch,
+                recorded: self.row.gate_epoch.max(self.row.opened),
             });
         }
+        // Nothing is written, so nothing is locked: this is only to tell a superseded hand soon.
+        self.check_row().await?;
         match &self.fence {
             Fence::Lost => return Err(lost("an earlier call was dropped or failed")),
             Fence::Held { epoch: held } if *held == epoch => return Ok(()),
@@ -384,13 +366,13 @@ impl Hand for SqliteHand {
 
     async fn scalar(&mut self, query: &str) -> Result<Option<String>, DbError> {
         self.settle_dropped_call().await;
-        let rows = self.session.answer(query).await?.unwrap_or_default();
+        let rows = self.session.answer(query, None).await?.unwrap_or_default();
         rows.first().map_or(Ok(None), first_column)
     }
 
     async fn verify(&mut self, statements: &[Statement]) -> Result<VerifyOutcome, DbError> {
         self.begin_step(&Silent).await?;
-        let outcome = self.run_checks(statements).await;
+        let outcome = verify::run(&self.session, statements, self.options.statement_timeout).await;
         self.undo().await?;
         outcome
     }
@@ -483,48 +465,4 @@ fn lost(why: &str) -> DbError {
     DbError::ConnectionLost(format!(
         "the fence's transaction was rolled back ({why}): take the target again and start over"
     ))
-}
-
-fn judge(statement: &Statement, row: Option<&SqliteRow>) -> VerifyOutcome {
-    let said = match row.map(first_column) {
-        None => return failed(statement, "answered no row"),
-        Some(Err(error)) => return failed(statement, &error.to_string()),
-        Some(Ok(said)) => said,
-    };
-    match said.as_deref() {
-        None => failed(statement, "answered NULL"),
-        Some(text) if ["0", "0.0", "false", "f"].contains(&text.to_ascii_lowercase().as_str()) => {
-            failed(statement, &format!("answered {text}"))
-        }
-        Some(_) => VerifyOutcome::Passed,
-    }
-}
-
-fn failed(statement: &Statement, what: &str) -> VerifyOutcome {
-    VerifyOutcome::Failed(format!("line {}: the query {what}", statement.line))
-}
-
-/// The first column as text, whatever SQLite stores in it.
-fn first_column(row: &SqliteRow) -> Result<Option<String>, DbError> {
-    let unreadable = |error: sqlx::Error| DbError::Server {
-        code: "driver".to_owned(),
-        message: error.to_string(),
-    };
-    let value = row.try_get_raw(0).map_err(unreadable)?;
-    if value.is_null() {
-        return Ok(None);
-    }
-    let stored = value.type_info().name().to_owned();
-    Ok(Some(match stored.as_str() {
-        "INTEGER" => row
-            .try_get_unchecked::<i64, _>(0)
-            .map_err(unreadable)?
-            .to_string(),
-        "REAL" => row
-            .try_get_unchecked::<f64, _>(0)
-            .map_err(unreadable)?
-            .to_string(),
-        "BLOB" => hex::encode(row.try_get_unchecked::<Vec<u8>, _>(0).map_err(unreadable)?),
-        _ => row.try_get_unchecked::<String, _>(0).map_err(unreadable)?,
-    }))
 }

@@ -21,7 +21,7 @@ const TELL_EVERY: Duration = Duration::from_millis(900);
 /// A wait with an end that tells its observer for whom it waits.
 pub(super) struct Wait<'a> {
     database: &'a Path,
-    what: &'a str,
+    what: String,
     deadline: Instant,
     observer: &'a dyn Observer,
     told: Option<Instant>,
@@ -31,18 +31,23 @@ pub(super) struct Wait<'a> {
 impl<'a> Wait<'a> {
     pub(super) fn new(
         database: &'a Path,
-        what: &'a str,
+        what: &str,
         patience: Duration,
         observer: &'a dyn Observer,
     ) -> Self {
         Self {
             database,
-            what,
+            what: what.to_owned(),
             deadline: Instant::now() + patience,
             observer,
             told: None,
             named: None,
         }
+    }
+
+    /// Says more precisely what is waited for.
+    pub(super) fn what(&mut self, what: String) {
+        self.what = what;
     }
 
     /// Somebody whom the kernel does not tell of.
@@ -68,13 +73,13 @@ impl<'a> Wait<'a> {
                 .collect();
             if over {
                 return Err(DbError::TimedOut {
-                    what: self.what.to_owned(),
+                    what: self.what.clone(),
                     blockers,
                 });
             }
             self.told = Some(now);
             self.observer.event(Event::Waiting {
-                what: self.what.to_owned(),
+                what: self.what.clone(),
                 blockers,
             });
         }

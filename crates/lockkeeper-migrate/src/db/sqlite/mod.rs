@@ -13,6 +13,7 @@
 //! | `take` | taking it: the claim, and the end of an older executor |
 //! | `hand` | the one session that changes it |
 //! | `run` | one migration: in one transaction, or journalled |
+//! | `verify` | what a verification script says |
 //! | `ledger`, `journal` | their rows |
 //! | `gate` | our tables, and the gate row |
 //! | `lock` | waiting for the write lock, and for a commit |
@@ -30,6 +31,7 @@ mod lock;
 mod run;
 mod session;
 mod take;
+mod verify;
 mod witness;
 
 pub use database::SqliteDatabase;

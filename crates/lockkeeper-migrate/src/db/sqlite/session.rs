@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use sqlx::query::Query;
@@ -54,6 +54,8 @@ struct Line {
 #[derive(Debug, Default)]
 struct Orders {
     ended: AtomicBool,
+    /// Who took the target, when that is why it was ended.
+    taken_by: OnceLock<String>,
     /// Milliseconds after the session's start at which the running statement is interrupted; 0 is never.
     deadline_ms: AtomicU64,
 }
@@ -135,11 +137,19 @@ impl Session {
 
     /// Runs one statement of a script that must end within `limit`.
     pub(super) async fn execute_within(&self, sql: &str, limit: Option<Duration>) -> Result<(), DbError> {
+        self.within(limit, self.execute(sql)).await
+    }
+
+    async fn within<T>(
+        &self,
+        limit: Option<Duration>,
+        work: impl Future<Output = Result<T, DbError>>,
+    ) -> Result<T, DbError> {
         let Some(limit) = limit else {
-            return self.execute(sql).await;
+            return work.await;
         };
         self.line.orders.interrupt_at(Some(limit));
-        let result = self.execute(sql).await;
+        let result = work.await;
         self.line.orders.interrupt_at(None);
         match result {
             Err(DbError::Server { code, .. }) if code == "SQLITE_INTERRUPT" => Err(DbError::Server {
@@ -159,19 +169,21 @@ impl Session {
             .await
     }
 
-    /// Runs a query of the user's: its rows, or `None` when the statement answers no columns at all.
-    pub(super) async fn answer(&self, sql: &str) -> Result<Option<Vec<SqliteRow>>, DbError> {
-        self.with(async |connection| {
-            let statement = connection
-                .prepare(AssertSqlSafe(sql.to_owned()).into_sql_str())
-                .await?;
+    /// Runs a query of the user's that must end within `limit`: its rows, or `None` when the statement answers no
+    /// columns at all.
+    pub(super) async fn answer(
+        &self,
+        sql: &str,
+        limit: Option<Duration>,
+    ) -> Result<Option<Vec<SqliteRow>>, DbError> {
+        let answer = self.with(async |connection| {
+            let sql = AssertSqlSafe(sql.to_owned()).into_sql_str();
+            let statement = connection.prepare(sql.clone()).await?;
             let columns = statement.columns().len();
-            let rows = connection
-                .fetch_all(sqlx::raw_sql(AssertSqlSafe(sql.to_owned())))
-                .await?;
+            let rows = connection.fetch_all(sqlx::raw_sql(sql)).await?;
             Ok((columns > 0).then_some(rows))
-        })
-        .await
+        });
+        self.within(limit, answer).await
     }
 
     /// Closes the connection and waits until it is closed.
@@ -186,20 +198,30 @@ impl Session {
         &self,
         work: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, sqlx::Error>,
     ) -> Result<T, DbError> {
-        let ended = || DbError::ConnectionLost(format!("{} was ended", self.line.id));
         let mut guard = self.line.connection.lock().await;
         // Looked at under the lock: `end` raises the flag before it waits for the lock, so nothing starts after it.
-        if self.line.orders.ended.load(Ordering::Acquire) {
-            return Err(ended());
-        }
-        let connection = guard.as_mut().ok_or_else(ended)?;
+        self.check_not_ended()?;
+        let connection = guard.as_mut().ok_or_else(|| self.ended())?;
         work(connection).await.map_err(|error| {
-            if self.line.orders.ended.load(Ordering::Acquire) {
-                ended()
-            } else {
-                database_error(&error)
-            }
+            self.check_not_ended()
+                .err()
+                .unwrap_or_else(|| database_error(&error))
         })
+    }
+
+    /// Fails when somebody has ended this session.
+    pub(super) fn check_not_ended(&self) -> Result<(), DbError> {
+        if self.line.orders.ended.load(Ordering::Acquire) {
+            return Err(self.ended());
+        }
+        Ok(())
+    }
+
+    fn ended(&self) -> DbError {
+        match self.line.orders.taken_by.get() {
+            Some(by) => DbError::Superseded { by: by.clone() },
+            None => DbError::ConnectionLost(format!("{} was ended", self.line.id)),
+        }
     }
 }
 
@@ -233,11 +255,16 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Ends a session of this process and waits until its connection is closed. `false` when it is not one of ours.
-pub(super) async fn end(session: &str, patience: Duration) -> Result<bool, DbError> {
+/// Ends a session of this process, because `taken_by` supersedes it or for another reason, and waits until its
+/// connection is closed. `false` when it is not one of ours.
+pub(super) async fn end(session: &str, taken_by: Option<&str>, patience: Duration) -> Result<bool, DbError> {
     let Some(line) = executors().get(session).and_then(Weak::upgrade) else {
         return Ok(false);
     };
+    if let Some(by) = taken_by {
+        // The first reason stays.
+        let _ = line.orders.taken_by.set(by.to_owned());
+    }
     line.orders.ended.store(true, Ordering::Release);
     let timed_out = || DbError::TimedOut {
         what: format!("the end of {}", line.id),

@@ -56,11 +56,14 @@ async fn try_once(
         gate::check_claim(&row, claim)?;
         if let Some(executor) = &row.executor {
             wait.name(Some(registered(path, executor)));
+            if let Some(who) = gate::executor_who(session).await? {
+                wait.what(format!("another migrator, {who}"));
+            }
             match claim {
                 Claim::Leader { .. } => {
                     // Another process's executor cannot be ended from here. If it holds the lock we wait for
                     // it; if not, the row that we are about to write stops it at its next step.
-                    session::end(&executor.session, wait.left()).await?;
+                    session::end(&executor.session, Some(&who(claim)), wait.left()).await?;
                 }
                 Claim::Standalone { .. } if witness::lives(path, &executor.session) => return Ok(None),
                 Claim::Standalone { .. } => {}
