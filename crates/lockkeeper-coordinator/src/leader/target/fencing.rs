@@ -159,10 +159,9 @@ impl TargetDriver {
         if record.invariants.is_empty() {
             for invariant in self.target.invariants.clone() {
                 let before = self
-                    .hand()?
-                    .scalar(&invariant.query)
-                    .await
-                    .map_err(needs_person)?;
+                    .ask(&invariant)
+                    .await?
+                    .map_err(|e| Trouble::Event(Event::NeedsPerson(e)))?;
                 record.invariants.push(InvariantRecord {
                     name: invariant.name,
                     before,

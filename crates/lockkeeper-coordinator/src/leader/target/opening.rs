@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use lockkeeper_core::epoch::GateEpoch;
 use lockkeeper_core::rollout::{Event, Goal};
+use lockkeeper_core::spec::RowInvariant;
 use lockkeeper_migrate::db::DbError;
 use lockkeeper_migrate::engine::{self, EngineError};
 
@@ -38,22 +39,8 @@ impl TargetDriver {
             failure.get_or_insert_with(|| format!("version {version} is applied in part"));
         }
         let mut record = self.progress.record.clone();
-        for (invariant, seen) in self.target.invariants.clone().iter().zip(&mut record.invariants) {
-            seen.after = self
-                .hand()?
-                .scalar(&invariant.query)
-                .await
-                .map_err(needs_person)?;
-            if seen.after != seen.before && failure.is_none() {
-                let (before, after) = (
-                    seen.before.clone().unwrap_or_default(),
-                    seen.after.clone().unwrap_or_default(),
-                );
-                failure = Some(format!(
-                    "row invariant {} changed from {before} to {after}",
-                    invariant.name
-                ));
-            }
+        if let Some(changed) = self.compare_invariants(&mut record).await? {
+            failure.get_or_insert(changed);
         }
         record.verify_time = Some(started.elapsed());
         self.write(record, Vec::new()).await?;
@@ -61,6 +48,38 @@ impl TargetDriver {
             None => Event::Verified,
             Some(reason) => Event::VerificationFailed(reason),
         })
+    }
+
+    /// Asks every row invariant again. Gives the first that answers otherwise than just after drained.
+    async fn compare_invariants(&mut self, record: &mut ProgressRecord) -> Step<Option<String>> {
+        let mut failure = None;
+        for (invariant, seen) in self.target.invariants.clone().iter().zip(&mut record.invariants) {
+            match self.ask(invariant).await? {
+                Ok(after) => seen.after = after,
+                Err(error) => drop(failure.get_or_insert(error)),
+            }
+            if seen.after != seen.before {
+                let text = |answer: &Option<String>| answer.clone().unwrap_or_else(|| "NULL".to_owned());
+                let (before, after) = (text(&seen.before), text(&seen.after));
+                failure.get_or_insert(format!(
+                    "row invariant {} changed from {before} to {after}",
+                    invariant.name
+                ));
+            }
+        }
+        Ok(failure)
+    }
+
+    /// A row invariant's answer, or what is wrong with its query.
+    pub(super) async fn ask(&mut self, invariant: &RowInvariant) -> Step<Result<Option<String>, String>> {
+        match self.hand()?.scalar(&invariant.query).await {
+            Ok(answer) => Ok(Ok(answer)),
+            Err(DbError::Server { code, message }) => Ok(Err(format!(
+                "row invariant {}: database error {code}: {message}",
+                invariant.name
+            ))),
+            Err(error) => Err(needs_person(error)),
+        }
     }
 
     /// Opens the target's row; the store's gate follows in the commit of the final state.
