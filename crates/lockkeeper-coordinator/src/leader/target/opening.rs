@@ -9,6 +9,7 @@ use lockkeeper_migrate::db::DbError;
 use lockkeeper_migrate::engine::{self, EngineError};
 
 use super::{Step, TargetDriver, Trouble, elapsed_since, needs_person};
+use crate::records::ProgressRecord;
 
 impl TargetDriver {
     pub(super) async fn verify(&mut self, goal: Goal) -> Step<Event> {

@@ -1,0 +1,114 @@
+//! Which exit code and hint an error gets.
+
+use lockkeeper_migrate::db::{ApplyError, DbError, TakeError};
+use lockkeeper_migrate::dsn::DsnError;
+use lockkeeper_migrate::engine::EngineError;
+use lockkeeper_migrate::plan::PlanError;
+use lockkeeper_migrate::source::SourceError;
+
+use crate::exit::{Exit, Failure};
+
+pub(super) fn of_dsn(error: DsnError) -> Failure {
+    let failure = Failure::usage(&error);
+    match error {
+        DsnError::NoScheme => failure.hint("the verbs are up, down and status"),
+        _ => failure,
+    }
+}
+
+pub(super) fn of_source(error: SourceError) -> Failure {
+    let text = with_sources(&error);
+    match error {
+        SourceError::Directory { .. } => {
+            Failure::usage(text).hint("name the directory with the migrations with --dir DIR")
+        }
+        SourceError::Undecided { .. } => Failure::usage(text),
+        _ => Failure::new(Exit::Error, text),
+    }
+}
+
+pub(super) fn of_plan(error: PlanError) -> Failure {
+    let exit = match error {
+        PlanError::StatementInDoubt { .. }
+        | PlanError::Edited(_)
+        | PlanError::AheadOfDirectory { .. }
+        | PlanError::OutOfOrder { .. } => Exit::WrongState,
+        PlanError::UnknownGoal { .. }
+        | PlanError::GoalBelowCurrent { .. }
+        | PlanError::GoalNotApplied { .. }
+        | PlanError::NoSteps => Exit::Usage,
+        PlanError::MissingDown { .. } => Exit::Error,
+    };
+    Failure::new(exit, error)
+}
+
+pub(super) fn of_db(error: DbError) -> Failure {
+    let exit = match error {
+        DbError::TimedOut { .. } => Exit::TimedOut,
+        DbError::IdentityChanged { .. } | DbError::EpochBehind { .. } | DbError::ForeignTable { .. } => {
+            Exit::WrongState
+        }
+        DbError::Unreachable { .. }
+        | DbError::Permission { .. }
+        | DbError::Superseded { .. }
+        | DbError::ConnectionLost(_)
+        | DbError::Server { .. }
+        | DbError::Unsupported(_) => Exit::Error,
+    };
+    let hint = match error {
+        DbError::Unreachable { .. } => {
+            Some("check the DSN, and whether the database runs and can be reached from here")
+        }
+        DbError::TimedOut { .. } => {
+            Some("wait for what is named above, or end it; --timeout sets how long to wait")
+        }
+        DbError::Superseded { .. } => Some("see with status what the other one did, then run it again"),
+        DbError::ConnectionLost(_) => Some("see with status what took effect, then run it again"),
+        _ => None,
+    };
+    let failure = Failure::new(exit, error);
+    match hint {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}
+
+pub(super) fn of_take(error: TakeError) -> Failure {
+    match error {
+        TakeError::Db(error) => of_db(error),
+        TakeError::GateClosed { .. } | TakeError::TargetAhead { .. } | TakeError::EpochTaken { .. } => {
+            Failure::new(Exit::WrongState, error)
+        }
+    }
+}
+
+pub(super) fn of_engine(error: EngineError) -> Failure {
+    match error {
+        EngineError::Plan(error) => of_plan(error),
+        EngineError::Db(error) => of_db(error),
+        EngineError::NoScript { .. } => Failure::new(Exit::Error, error),
+        EngineError::Apply { error: ref cause, .. } => {
+            let text = error.to_string();
+            match cause {
+                ApplyError::RolledBack { .. } => {
+                    Failure::new(Exit::Error, text).hint("mend the file, then run it again")
+                }
+                ApplyError::Partial { .. } => Failure::new(Exit::WrongState, text)
+                    .hint("mend what is named above, then run it again: it goes on after the last statement that took effect"),
+                ApplyError::InDoubt { .. } => Failure::new(Exit::WrongState, text),
+                ApplyError::Db(DbError::TimedOut { .. }) => Failure::new(Exit::TimedOut, text),
+                ApplyError::Db(_) => Failure::new(Exit::Error, text),
+            }
+        }
+    }
+}
+
+fn with_sources(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(&format!(": {error}"));
+        source = error.source();
+    }
+    text
+}
