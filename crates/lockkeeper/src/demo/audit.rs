@@ -28,14 +28,14 @@ pub(super) struct Audit {
     pub(super) old_lost: usize,
 }
 
-/// Audits one region. `rows` is how many orders it held before, numbered downwards from -1.
+/// Audits one region. `rows` is how many orders it held before, with negative numbers.
 pub(super) fn audit<'a>(
     contents: &Contents,
     tallies: impl Iterator<Item = &'a Tally>,
     rows: i64,
 ) -> Audit {
-    let orders = counted(&contents.orders);
-    let payments = contents.payments.as_deref().map(counted);
+    let orders = counted(&contents.orders.new);
+    let payments = contents.payments.as_ref().map(|rows| counted(&rows.new));
     let is_whole = |number: i64| {
         orders.contains_key(&number) && payments.as_ref().is_none_or(|paid| paid.contains_key(&number))
     };
@@ -63,9 +63,12 @@ pub(super) fn audit<'a>(
     let twice = |counted: &HashMap<i64, usize>| counted.iter().filter(|(_, n)| **n > 1).map(|(number, _)| *number).collect();
     let mut doubled: HashSet<i64> = twice(&orders);
     doubled.extend(payments.as_ref().map(twice).unwrap_or_default());
-    audit.doubled = doubled.len();
+    let tables = || [Some(&contents.orders), contents.payments.as_ref()].into_iter().flatten();
+    let old_doubled: i64 = tables().map(|rows| rows.old - rows.old_distinct).sum();
+    audit.doubled = doubled.len() + usize::try_from(old_doubled).unwrap_or_default();
     audit.unclaimed = orders.keys().filter(|number| **number >= 0 && !claimed.contains(number)).count();
-    audit.old_lost = (1..=rows).filter(|number| !is_whole(-number)).count();
+    let old_lost = tables().map(|table| rows - table.old_distinct).max();
+    audit.old_lost = old_lost.map_or(0, |lost| usize::try_from(lost).unwrap_or_default());
     audit
 }
 
@@ -98,6 +101,7 @@ fn longest_gap(times: &mut [u64]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::demo::database::Rows;
 
     fn tally(acked: &[i64], unknown: &[i64]) -> Tally {
         Tally {
@@ -107,8 +111,14 @@ mod tests {
         }
     }
 
+    fn table(numbers: &[i64]) -> Rows {
+        let (old, new): (Vec<i64>, Vec<i64>) = numbers.iter().partition(|n| **n < 0);
+        let distinct: HashSet<_> = old.iter().collect();
+        Rows { new, old: old.len() as i64, old_distinct: distinct.len() as i64 }
+    }
+
     fn audited(orders: &[i64], payments: Option<&[i64]>, tally: &Tally, rows: i64) -> Audit {
-        let contents = Contents { orders: orders.to_vec(), payments: payments.map(<[i64]>::to_vec) };
+        let contents = Contents { orders: table(orders), payments: payments.map(table) };
         audit(&contents, [tally].into_iter(), rows)
     }
 
@@ -118,6 +128,8 @@ mod tests {
         assert_eq!(good, Audit { acknowledged: 2, found: 2, ..Audit::default() });
         let bad = audited(&[-1, 7, 7, 9], None, &tally(&[7, 8], &[]), 2);
         assert_eq!((bad.found, bad.lost, bad.doubled, bad.unclaimed, bad.old_lost), (1, 1, 1, 1, 1));
+        let old = audited(&[-2, -1], Some(&[-1, -1]), &tally(&[], &[]), 2);
+        assert_eq!((old.doubled, old.old_lost), (1, 1));
     }
 
     #[test]

@@ -64,6 +64,14 @@ impl Control {
         Ok(self.ask(call).await?.into_inner())
     }
 
+    pub(super) async fn explain(&self, target: &str) -> Result<v1::ExplainResponse, Failure> {
+        let call = |channel| {
+            let message = v1::ExplainRequest { target: target.to_owned() };
+            async move { FleetServiceClient::new(channel).explain(request(message)).await }
+        };
+        Ok(self.ask(call).await?.into_inner())
+    }
+
     pub(super) async fn apply_targets(&self, targets: Vec<v1::TargetSpec>) -> Result<(), Failure> {
         let call = |channel| {
             let message = v1::ApplyTargetsRequest { targets: targets.clone() };

@@ -97,8 +97,18 @@ impl Session {
         on!(self, c => c.fetch_all(sql).await?.iter().map(|row| row.try_get_unchecked(0)).collect())
     }
 
-    async fn numbers(&mut self, sql: &'static str) -> Result<Vec<i64>, sqlx::Error> {
+    async fn numbers(&mut self, sql: String) -> Result<Vec<i64>, sqlx::Error> {
+        let sql = AssertSqlSafe(sql);
         on!(self, c => c.fetch_all(sqlx::query(sql)).await?.iter().map(|row| row.try_get(0)).collect())
+    }
+
+    async fn rows(&mut self, column: &str, table: &str) -> Result<Rows, sqlx::Error> {
+        let new = self.numbers(format!("SELECT {column} FROM {table} WHERE {column} >= 0")).await?;
+        let old = format!("FROM {table} WHERE {column} < 0");
+        let count = |counted: Vec<i64>| counted.into_iter().next().unwrap_or_default();
+        let distinct = self.numbers(format!("SELECT count(DISTINCT {column}) {old}")).await?;
+        let old = self.numbers(format!("SELECT count(*) {old}")).await?;
+        Ok(Rows { new, old: count(old), old_distinct: count(distinct) })
     }
 
     async fn close(self) -> Result<(), sqlx::Error> {
@@ -220,15 +230,15 @@ impl RegionDatabase {
         session.close().await
     }
 
-    /// The numbers of all orders, and of all payments where the schema has them.
+    /// What the tables hold. Rows from before are counted by the database, those of the demo are told one by one.
     pub(super) async fn contents(&self) -> Result<Contents, Failure> {
         let dsn = self.parsed()?;
         let failed = |error: sqlx::Error| self.failed("read out", &error);
         let mut session = Session::open(&self.dsn, &dsn).await.map_err(failed)?;
         let tables = session.texts(tables_sql(dsn.dialect())).await.map_err(failed)?;
-        let orders = session.numbers("SELECT number FROM orders").await.map_err(failed)?;
+        let orders = session.rows("number", "orders").await.map_err(failed)?;
         let payments = match tables.iter().any(|table| table == "payments") {
-            true => Some(session.numbers("SELECT order_number FROM payments").await.map_err(failed)?),
+            true => Some(session.rows("order_number", "payments").await.map_err(failed)?),
             false => None,
         };
         session.close().await.map_err(failed)?;
@@ -239,10 +249,21 @@ impl RegionDatabase {
 /// What a database holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Contents {
-    /// Numbers of the orders.
-    pub(super) orders: Vec<i64>,
-    /// Numbers of the orders that were paid; `None`: the schema has no payments.
-    pub(super) payments: Option<Vec<i64>>,
+    /// Orders.
+    pub(super) orders: Rows,
+    /// Payments, by their order's number; `None`: the schema has no payments.
+    pub(super) payments: Option<Rows>,
+}
+
+/// What a table holds.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Rows {
+    /// Numbers that the demo's replicas gave.
+    pub(super) new: Vec<i64>,
+    /// Rows from before.
+    pub(super) old: i64,
+    /// Different numbers among those.
+    pub(super) old_distinct: i64,
 }
 
 fn tables_sql(dialect: Dialect) -> String {

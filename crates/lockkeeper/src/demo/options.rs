@@ -23,7 +23,7 @@ pub(super) struct DemoFlags {
     #[arg(long)]
     no_kill: bool,
     /// Rows that each database holds before, so that its migrations take a moment
-    #[arg(long, value_name = "N", default_value_t = 150_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    #[arg(long, value_name = "N", default_value_t = 300_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     rows: u32,
     /// etcd://HOST:PORT[,HOST:PORT]: coordinators and agents are then processes [default: a store in memory]
     #[arg(long, value_name = "STORE")]

@@ -64,7 +64,7 @@ pub(super) struct Screen {
     bars: Option<Bars>,
     shown: Scene,
     writes_told: Instant,
-    waits_told: Instant,
+    waits_told: Option<Instant>,
     rates: HashMap<&'static str, Rate>,
 }
 
@@ -104,7 +104,7 @@ impl Screen {
             bars,
             shown: Scene::default(),
             writes_told: now,
-            waits_told: now,
+            waits_told: None,
             rates: HashMap::new(),
         }
     }
@@ -147,11 +147,10 @@ impl Screen {
     }
 
     fn tell_numbers(&mut self, scene: &Scene) {
-        if self.waits_told.elapsed() >= WAITS_EVERY {
-            for (region, wait) in scene.regions.iter().filter_map(|r| Some((r.name, r.waiting.first()?))) {
-                self.say(format_args!("{region:<10}  waits for {wait}"));
-                self.waits_told = Instant::now();
-            }
+        let waits: Vec<_> = scene.regions.iter().filter_map(|r| Some((r.name, waiting(r)?))).collect();
+        if !waits.is_empty() && self.waits_told.is_none_or(|told| told.elapsed() >= WAITS_EVERY) {
+            waits.iter().for_each(|(region, waits)| self.say(format_args!("{region:<10}  {waits}")));
+            self.waits_told = Some(Instant::now());
         }
         if self.writes_told.elapsed() >= WRITES_EVERY {
             let writes: Vec<String> = scene.regions.iter().map(|r| format!("{} {}", r.name, r.acked)).collect();
@@ -195,7 +194,7 @@ impl Bars {
             let state = target_state(region.state);
             bar.set_prefix(region.name);
             bar.set_message(format!("{state:<9} gate {gate:<6} {} writes, {rate:.0}/s, version {}", region.acked, region.version));
-            waits.set_message(region.waiting.first().map(|wait| format!("waits for {wait}")).unwrap_or_default());
+            waits.set_message(waiting(region).unwrap_or_default());
         }
     }
 }
@@ -205,6 +204,15 @@ impl Drop for Bars {
         // The summary says it all.
         let _ = self.all.clear();
     }
+}
+
+/// What a region waits for: the first thing, and how many more.
+fn waiting(region: &Region) -> Option<String> {
+    let first = region.waiting.first()?;
+    Some(match region.waiting.len() {
+        1 => format!("waits for {first}"),
+        n => format!("waits for {first}; and {} more", n - 1),
+    })
 }
 
 fn agents(counts: &v1::AgentCounts) -> String {

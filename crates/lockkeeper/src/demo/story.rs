@@ -175,8 +175,7 @@ impl Story {
             tokio::select! {
                 rollout = changes.changed() => {
                     self.rollout = rollout;
-                    let migrates = self.first_state() == v1::TargetState::Migrating;
-                    if self.plan.kill && self.killed.is_none() && kill_at.is_none() && migrates {
+                    if self.plan.kill && self.killed.is_none() && kill_at.is_none() && self.is_in_the_middle() {
                         kill_at = Some(Instant::now() + KILL_WITHIN.mul_f64(fastrand::f64()));
                     }
                 }
@@ -202,6 +201,12 @@ impl Story {
 
     fn first_state(&self) -> v1::TargetState {
         self.rollout.targets.first().map_or(v1::TargetState::Unspecified, v1::RolloutTarget::state)
+    }
+
+    /// The first region has begun to migrate; a change that was not seen must not spare the leader.
+    fn is_in_the_middle(&self) -> bool {
+        use v1::TargetState::{Pending, Preflight, Fencing, Unspecified};
+        !matches!(self.first_state(), Unspecified | Pending | Preflight | Fencing)
     }
 
     async fn kill_leader(&mut self) -> Result<(), Failure> {
@@ -237,6 +242,7 @@ impl Story {
         if let Some(death) = self.agents.first_death() {
             broken.push(format!("a replica ended: {death}"));
         }
+        self.screen.say("stopping the replicas and the coordinators, then counting");
         self.agents.stop().await?;
         self.draw()?;
         let seen = self.fleet.seen.borrow().clone();
@@ -280,7 +286,7 @@ impl Story {
         self.require(&mut summary);
         summary.duration_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         summary.judge();
-        self.clean_up(summary.ok).await;
+        self.clean_up().await;
         Ok(summary)
     }
 
@@ -309,7 +315,8 @@ impl Story {
         }
     }
 
-    async fn clean_up(&self, _ok: bool) {
+    /// The etcd is not ours: what was put there is taken away again.
+    async fn clean_up(&self) {
         if let Some(etcd) = &self.plan.etcd
             && let Err(error) = super::coordinators::forget(etcd, &self.etcd_fleet).await
         {
@@ -364,7 +371,7 @@ impl Story {
                 version: status.map(|t| t.version.clone()).unwrap_or_default(),
                 state: target.map_or(v1::TargetState::Unspecified, v1::RolloutTarget::state),
                 reason: target.map(|t| t.reason.clone()).unwrap_or_default(),
-                waiting: seen.waiting(&name),
+                waiting: seen.waiting.get(&name).cloned().unwrap_or_default(),
                 acked: self.agents.acked(database.region),
             }
         };

@@ -1,5 +1,6 @@
 //! What the coordinators say about the fleet, as it changes.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use lockkeeper_proto::v1;
@@ -10,6 +11,9 @@ use super::control::Control;
 
 /// How often the fleet's status is asked for: a leader holds on for longer than that, so none is missed.
 const STATUS_EVERY: Duration = Duration::from_millis(150);
+
+/// How long an explanation may take: without a leader, the status is more interesting.
+const EXPLAIN_WITHIN: Duration = Duration::from_millis(300);
 
 /// Pause before another coordinator is asked to tell of the rollout.
 const WATCH_AGAIN: Duration = Duration::from_millis(100);
@@ -24,6 +28,8 @@ pub(super) struct Seen {
     pub(super) status: v1::GetStatusResponse,
     /// Every leader so far: epoch and coordinator.
     pub(super) leaders: Vec<(String, String)>,
+    /// What each closed target waits for, as the leader explains it.
+    pub(super) waiting: HashMap<String, Vec<String>>,
 }
 
 impl Seen {
@@ -39,13 +45,6 @@ impl Seen {
     /// How often leadership went to another epoch.
     pub(super) fn leader_changes(&self) -> usize {
         self.leaders.len().saturating_sub(1)
-    }
-
-    /// What a target waits for, in words.
-    pub(super) fn waiting(&self, target: &str) -> Vec<String> {
-        let target = self.status.targets.iter().find(|t| t.name == target);
-        let waits = target.into_iter().flat_map(|t| &t.waiting_on);
-        waits.map(|w| format!("{} {}: {}", w.kind, w.who, w.detail)).collect()
     }
 }
 
@@ -63,13 +62,30 @@ impl Fleet {
             loop {
                 // Without an answer the picture stays; the story has its own patience.
                 if let Ok(status) = control.status().await {
+                    let closed = status.targets.iter().filter(|t| t.gate() == v1::GateState::Closed);
+                    let closed: Vec<String> = closed.map(|t| t.name.clone()).collect();
                     publish.send_modify(|seen| seen.add(status));
+                    let waiting = explained(&control, closed).await;
+                    publish.send_modify(|seen| seen.waiting = waiting);
                 }
                 tokio::time::sleep(STATUS_EVERY).await;
             }
         });
         Self { seen, _task: AbortOnDropHandle::new(task) }
     }
+}
+
+/// Asks the leader, who alone knows; without one, there is nothing to tell.
+async fn explained(control: &Control, targets: Vec<String>) -> HashMap<String, Vec<String>> {
+    let mut all = HashMap::new();
+    for target in targets {
+        let answer = tokio::time::timeout(EXPLAIN_WITHIN, control.explain(&target)).await;
+        if let Ok(Ok(answer)) = answer {
+            let waits = answer.waiting_on.iter().map(|w| format!("{} {}: {}", w.kind, w.who, w.detail));
+            all.insert(target, waits.collect());
+        }
+    }
+    all
 }
 
 /// Follows a rollout over losses of the coordinator that tells of it.
