@@ -12,6 +12,7 @@ mod barrier;
 mod claims;
 mod fixture;
 mod journal;
+mod mariadb;
 mod migrations;
 mod opening;
 mod postgres;
@@ -19,6 +20,7 @@ mod postgres_barrier;
 mod postgres_checks;
 mod postgres_scripts;
 mod refusals;
+mod sqlite;
 mod standalone;
 mod support;
 
@@ -112,6 +114,7 @@ mod on_postgres {
             a_failing_migration_rolls_back_and_names_its_line,
             a_migration_that_waits_for_a_lock_is_tried_again,
             a_takeover_ends_a_hand_in_the_middle_of_a_migration,
+            a_takeover_ends_a_statement_that_holds_no_lock,
             a_script_leaves_no_trace_in_the_session,
             notices_are_heard,
         ],
@@ -132,4 +135,12 @@ mod on_postgres {
             a_statement_that_cannot_be_classified_is_in_doubt,
         ],
     });
+}
+
+mod on_mariadb {
+    common_rules!(crate::mariadb::MariaDbFixture);
+}
+
+mod on_sqlite {
+    common_rules!(crate::sqlite::SqliteFixture);
 }

@@ -96,6 +96,14 @@ pub(crate) async fn deferred_constraints_do_not_stop_the_barrier(fixture: &Postg
         matches!(&error, ApplyError::RolledBack { message, .. } if message.contains("23503")),
         "{error:?}"
     );
+    // Also where the barrier is put up inside a transaction of the file's own.
+    let text = "VACUUM a;\nBEGIN;\nCREATE TABLE c (id INT REFERENCES a DEFERRABLE INITIALLY DEFERRED);\n\
+                INSERT INTO c VALUES (1);\nCOMMIT;";
+    apply(&mut *hand, fixture.dialect(), "3", text).await.unwrap();
+    assert_eq!(
+        app.execute("INSERT INTO c VALUES (1)").await.unwrap_err().code,
+        "LK001"
+    );
 }
 
 pub(crate) async fn a_failing_migration_rolls_back_and_names_its_line(fixture: &PostgresFixture) {
@@ -267,4 +275,45 @@ pub(crate) async fn notices_are_heard(fixture: &PostgresFixture) {
             .any(|e| matches!(e, Event::Notice(n) if n.message == "careful"))
     );
     assert_eq!(hand.ledger().await.unwrap()[0].warnings, 1);
+}
+
+/// A statement that runs outside of a transaction holds no lock on the row: the claim is had at once, and only the
+/// end of the session keeps it from going on.
+pub(crate) async fn a_takeover_ends_a_statement_that_holds_no_lock(fixture: &PostgresFixture) {
+    let mut app = fixture.app().await;
+    let slow = "CREATE TABLE t (a INT); CREATE PROCEDURE slow() LANGUAGE plpgsql AS \
+                $$ BEGIN COMMIT; PERFORM pg_sleep(1.5); INSERT INTO t VALUES (1); END $$";
+    app.execute(slow).await.unwrap();
+    let database = fixture.database();
+    let mut old = take(&*database, &leader(1)).await;
+    let dialect = fixture.dialect();
+    let working = tokio::spawn(async move { apply(&mut *old, dialect, "1", "VACUUM t; CALL slow();").await });
+    let sleeping = "SELECT count(*) FROM pg_stat_activity \
+                    WHERE wait_event = 'PgSleep' AND datname = current_database()";
+    while app.scalar(sleeping).await.unwrap().as_deref() != Some("1") {
+        sleep(Duration::from_millis(20)).await;
+    }
+    let mut new = take(&*database, &leader(2)).await;
+    assert_eq!(
+        app.scalar(sleeping).await.unwrap().as_deref(),
+        Some("0"),
+        "it still runs"
+    );
+    let error = working.await.unwrap().unwrap_err();
+    assert!(
+        matches!(&error, ApplyError::Db(DbError::Superseded { .. })),
+        "{error:?}"
+    );
+    assert_eq!(
+        app.scalar("SELECT count(*) FROM t").await.unwrap().as_deref(),
+        Some("0")
+    );
+    // What became of it cannot be told.
+    let error = apply(&mut *new, dialect, "1", "VACUUM t; CALL slow();")
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(&error, ApplyError::InDoubt { index: 2, .. }),
+        "{error:?}"
+    );
 }

@@ -8,7 +8,7 @@ use lockkeeper_migrate::dialect::Dialect;
 use tokio::task::JoinSet;
 
 use crate::fixture::Fixture;
-use crate::support::{PATIENCE, Recorder, apply, fenced, leader, standalone, take, versions};
+use crate::support::{Recorder, apply, fenced, leader, standalone, take, versions};
 
 const RUNNERS: usize = 10;
 

@@ -67,14 +67,17 @@ impl<'a> Watch<'a> {
                 output = &mut work => return output,
                 _ = self.ticks.tick() => {}
             }
-            // A look that fails changes nothing about the work; the next one opens a new session.
+            // A look that fails changes nothing about the work, and drops its session; the next one opens another.
+            // One that is under way is finished: the session that it has just ended is what the work waited for.
             let look = timeout(LOOK_LIMIT, self.look(what, manner));
+            tokio::pin!(look);
             tokio::select! {
                 biased;
-                output = &mut work => return output,
-                looked = look => if !matches!(looked, Ok(Ok(()))) {
-                    self.session = None;
+                output = &mut work => {
+                    let _ = look.await;
+                    return output;
                 }
+                _ = &mut look => {}
             }
         }
     }
