@@ -38,8 +38,9 @@ pub async fn drain(
         observe(&mut watch, &view.borrow_and_update(), target, &listed, now);
         let mut pending = watch.pending(now);
         if strength >= Strength::Barrier {
-            // The barrier proves it by itself: only agents that can still answer are worth waiting for.
-            pending.retain(|p| !matches!(p, Pending::NewLeader(_)));
+            // The barrier proves it by itself: only who can still answer is worth waiting for. Agents whose
+            // coordinator has vanished are connected to another one by now, and answer there.
+            pending.retain(|p| matches!(p, Pending::Silent(_) | Pending::Stragglers(..)));
         }
         leader
             .waits
