@@ -45,7 +45,8 @@ fn state<'a>(record: &RolloutRecord, progress: impl Iterator<Item = &'a Progress
             state: p.target.state,
         })
         .collect();
-    overall(&targets, record.spec.on_failure)
+    let parallel: Vec<usize> = record.spec.waves.iter().map(|w| w.parallel).collect();
+    overall(&targets, &parallel, record.spec.on_failure)
 }
 
 fn rollout_target(name: &TargetName, record: &ProgressRecord) -> v1::RolloutTarget {

@@ -70,14 +70,14 @@ pub fn stop_the_rest(targets: &[TargetInWave], on_failure: OnFailure) -> Option<
     }
 }
 
-/// The state of the whole.
+/// The state of the whole. `parallel` as for [`to_start`]: a held target may keep the place that another waits for.
 #[must_use]
-pub fn overall(targets: &[TargetInWave], on_failure: OnFailure) -> Overall {
+pub fn overall(targets: &[TargetInWave], parallel: &[usize], on_failure: OnFailure) -> Overall {
     let any = |wanted: fn(State) -> bool| targets.iter().any(|t| wanted(t.state));
     let moves = any(|s| !s.is_resting());
     let held = any(|s| matches!(s, State::Held(_)));
-    let will_start = |limits: &[usize]| !to_start(targets, limits, on_failure).is_empty();
-    if moves || (any(|s| s == State::Pending) && (!held || will_start(&[]))) {
+    let will_start = || !to_start(targets, parallel, on_failure).is_empty();
+    if moves || (any(|s| s == State::Pending) && (!held || will_start())) {
         Overall::Running
     } else if held {
         Overall::Held
@@ -120,15 +120,23 @@ mod tests {
     }
 
     #[test]
+    fn a_held_target_that_keeps_the_only_place_holds_the_rollout() {
+        let t = targets(&[(0, State::Held(HeldAt::Fenced)), (0, State::Pending)]);
+        assert!(to_start(&t, &[1], OnFailure::Rollback).is_empty());
+        assert_eq!(overall(&t, &[1], OnFailure::Rollback), Overall::Held);
+        assert_eq!(overall(&t, &[2], OnFailure::Rollback), Overall::Running);
+    }
+
+    #[test]
     fn a_held_target_holds_the_rollout_when_nothing_else_can_move() {
         let held = State::Held(HeldAt::Fenced);
         let t = targets(&[(0, held), (1, State::Pending)]);
-        assert_eq!(overall(&t, OnFailure::Rollback), Overall::Held);
+        assert_eq!(overall(&t, &[], OnFailure::Rollback), Overall::Held);
         let t = targets(&[(0, held), (0, State::Migrating)]);
-        assert_eq!(overall(&t, OnFailure::Rollback), Overall::Running);
+        assert_eq!(overall(&t, &[], OnFailure::Rollback), Overall::Running);
         let t = targets(&[(0, State::Done), (1, State::Done)]);
-        assert_eq!(overall(&t, OnFailure::Rollback), Overall::Done);
+        assert_eq!(overall(&t, &[], OnFailure::Rollback), Overall::Done);
         let t = targets(&[(0, State::Done), (1, State::RolledBack), (1, State::Aborted)]);
-        assert_eq!(overall(&t, OnFailure::Rollback), Overall::RolledBack);
+        assert_eq!(overall(&t, &[], OnFailure::Rollback), Overall::RolledBack);
     }
 }
