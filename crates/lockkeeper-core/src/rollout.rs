@@ -151,6 +151,13 @@ impl Target {
         }
     }
 
+    /// Whether this rollout may have closed the gate and not opened it yet. A fence gets its gate epoch in the very
+    /// commit that closes the gate: without one, nothing was touched.
+    #[must_use]
+    pub fn is_fenced(&self) -> bool {
+        self.state.is_fenced() && (self.state != State::Fencing || self.gate_epoch.is_some())
+    }
+
     /// What the leader is to do in this state; `None` where it rests.
     #[must_use]
     pub fn command(&self) -> Option<Command> {

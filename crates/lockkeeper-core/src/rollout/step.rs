@@ -41,7 +41,7 @@ pub fn step(target: &Target, event: Event) -> Result<Target, Rejected> {
             event,
         })
     };
-    let hold = |reason: String| because(Held(held_at(target.state)), reason);
+    let hold = |reason: String| because(Held(held_at(target)), reason);
 
     match (target.state, event) {
         (Pending, Event::Start) => to(Preflight),
@@ -123,9 +123,10 @@ pub fn step(target: &Target, event: Event) -> Result<Target, Rejected> {
         (_, Event::FenceRenewed) => rejected("a renewed fence"),
 
         // Writers may have written since: nothing here may be continued without a person.
-        (Fencing | Migrating | Verifying(_) | RollingBack, Event::GateFoundOpen(reason)) => {
-            because(Held(HeldAt::ReleasedByHand), reason)
-        }
+        (
+            Fencing | Migrating | Verifying(_) | RollingBack | Held(HeldAt::Fenced),
+            Event::GateFoundOpen(reason),
+        ) => because(Held(HeldAt::ReleasedByHand), reason),
         (_, Event::GateFoundOpen(_)) => rejected("an open gate row"),
 
         (RollingBack, Event::Reverted) => to(Verifying(Goal::Restored)),
@@ -142,6 +143,8 @@ pub fn step(target: &Target, event: Event) -> Result<Target, Rejected> {
         (Pending | Preflight | Held(HeldAt::BeforeFence), Event::AbortRequested(reason)) => {
             because(Aborted, reason)
         }
+        // An abort must not be what closes the gate.
+        (Fencing, Event::AbortRequested(reason)) if !target.is_fenced() => because(Aborted, reason),
         (Fencing, Event::AbortRequested(reason)) => because(Verifying(Goal::Unchanged), reason),
         // Whatever is committed by now is found in the ledger and reverted.
         (Migrating | Verifying(Goal::New) | Held(HeldAt::Fenced), Event::AbortRequested(reason)) => {
@@ -169,8 +172,8 @@ pub fn step(target: &Target, event: Event) -> Result<Target, Rejected> {
     }
 }
 
-fn held_at(state: State) -> HeldAt {
-    if state.is_fenced() {
+fn held_at(target: &Target) -> HeldAt {
+    if target.is_fenced() {
         HeldAt::Fenced
     } else {
         HeldAt::BeforeFence
@@ -180,6 +183,7 @@ fn held_at(state: State) -> HeldAt {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::epoch::GateEpoch;
     use crate::invariant;
 
     const STATES: [State; 17] = [
@@ -252,8 +256,14 @@ mod tests {
     fn every_state_meets_every_event_and_no_leader_stops_between() {
         for on_failure in [OnFailure::Rollback, OnFailure::Hold, OnFailure::Continue] {
             for state in STATES {
-                for event in events() {
-                    let before = at(state, on_failure);
+                for (event, gate_epoch) in events()
+                    .into_iter()
+                    .flat_map(|e| [(e.clone(), None), (e, Some(GateEpoch(8)))])
+                {
+                    let before = Target {
+                        gate_epoch,
+                        ..at(state, on_failure)
+                    };
                     if let Ok(after) = step(&before, event.clone()) {
                         assert_eq!(invariant::progress(&after), Ok(()), "{state:?} + {event:?}");
                         assert_eq!(
@@ -300,6 +310,31 @@ mod tests {
             assert_eq!(held.state, State::Held(HeldAt::Fenced));
             assert_eq!(held.reason, "x");
         }
+    }
+
+    #[test]
+    fn a_gate_that_was_never_closed_stays_open_in_a_hold_and_in_an_abort() {
+        let before = at(State::Fencing, OnFailure::Rollback);
+        let held = step(&before, Event::NeedsPerson("cannot take the target".into())).unwrap();
+        assert_eq!(held.state, State::Held(HeldAt::BeforeFence));
+        let aborted = step(&before, Event::AbortRequested("x".into())).unwrap();
+        assert_eq!(aborted.state, State::Aborted);
+
+        let closed = Target {
+            gate_epoch: Some(GateEpoch(8)),
+            ..before
+        };
+        let held = step(&closed, Event::NeedsPerson("x".into())).unwrap();
+        assert_eq!(held.state, State::Held(HeldAt::Fenced));
+        let aborted = step(&closed, Event::AbortRequested("x".into())).unwrap();
+        assert_eq!(aborted.state, State::Verifying(Goal::Unchanged));
+    }
+
+    #[test]
+    fn a_release_by_hand_is_respected_while_the_target_is_held() {
+        let held = at(State::Held(HeldAt::Fenced), OnFailure::Rollback);
+        let released = step(&held, Event::GateFoundOpen("x".into())).unwrap();
+        assert_eq!(released.state, State::Held(HeldAt::ReleasedByHand));
     }
 
     #[test]
