@@ -49,7 +49,7 @@ impl RolloutDriver {
         loop {
             view.borrow_and_update();
             match self.round().await {
-                Ok(true) => return,
+                Ok(true) => return self.let_drivers_leave().await,
                 Ok(false) => {}
                 Err(WriteError::NotLeader) => return,
                 Err(error) => warn!(rollout = %self.id, %error, "cannot go on, trying again"),
@@ -59,6 +59,11 @@ impl RolloutDriver {
                 Some(ended) = self.tasks.join_next() => self.ended(ended).await,
             }
         }
+    }
+
+    /// The last target's final state is committed before its driver has cleaned up and closed its session.
+    async fn let_drivers_leave(&mut self) {
+        while self.tasks.join_next().await.is_some() {}
     }
 
     async fn ended(&mut self, ended: Result<(TargetName, u64), tokio::task::JoinError>) {
