@@ -21,6 +21,10 @@ use crate::records::{InvariantRecord, key};
 /// fence nothing can be verified or reverted.
 const RAISE_AGAIN_MIN: Duration = Duration::from_secs(5);
 
+/// The part of the budget (one over this) after which sessions that still hold writes are ended: the rest of it is
+/// for the migrations. Ended at the budget's end, they would be ended for a rollout that is over.
+const WRITERS_PART: u32 = 2;
+
 impl TargetDriver {
     pub(super) async fn fence(&mut self) -> Step<Event> {
         self.take().await?;
@@ -129,8 +133,8 @@ impl TargetDriver {
             .await
             .map_err(needs_person)?;
         let still_out = self.drain(epoch, drain_timeout).await?;
-        let budget = match self.progress.record.target.state {
-            State::Fencing => self.budget_left(),
+        let patience = match self.progress.record.target.state {
+            State::Fencing => self.left_until(self.writers_end()),
             _ => self.budget_left().max(RAISE_AGAIN_MIN),
         };
         let mut record = self.progress.record.clone();
@@ -141,14 +145,14 @@ impl TargetDriver {
         if self.target.strength >= Strength::Barrier {
             self.leader.waits.next(
                 self.name(),
-                "raise the barrier, then run the migrations",
-                Some(self.budget_end()),
+                "end the sessions that still hold writes, then run the migrations",
+                Some(after(patience)),
             );
             let Self { hand, observer, .. } = self;
             let Some(hand) = hand.as_mut() else {
                 return Err(needs_person(DbError::ConnectionLost(String::new())));
             };
-            let report = hand.raise_barrier(budget, observer).await.map_err(needs_person)?;
+            let report = hand.raise_barrier(patience, observer).await.map_err(needs_person)?;
             record
                 .ended_sessions
                 .extend(report.ended.iter().map(ToString::to_string));
@@ -184,12 +188,11 @@ impl TargetDriver {
         let (patience, then) = match cooperative {
             true => (self.budget_left(), "reopen, if they do not drain in time"),
             false => (
-                drain_timeout.min(self.budget_left()),
+                drain_timeout.min(self.left_until(self.writers_end())),
                 "raise the barrier without them",
             ),
         };
-        let until = WallTime(wall_now().0 + i64::try_from(patience.as_millis()).unwrap_or(i64::MAX));
-        self.leader.waits.next(self.name(), then, Some(until));
+        self.leader.waits.next(self.name(), then, Some(after(patience)));
         let strength = self.target.strength;
         let pending = fence::drain(&self.leader, self.name(), epoch, listed, strength, patience).await;
         if cooperative && !pending.is_empty() {
@@ -216,13 +219,26 @@ impl TargetDriver {
     }
 
     pub(super) fn budget_end(&self) -> WallTime {
+        self.after_closing(self.spec.budget)
+    }
+
+    /// When sessions that still hold writes are ended.
+    fn writers_end(&self) -> WallTime {
+        self.after_closing(self.spec.budget / WRITERS_PART)
+    }
+
+    fn after_closing(&self, time: Duration) -> WallTime {
         let closed = self.progress.record.closed_at.unwrap_or_else(wall_now);
-        WallTime(closed.0 + i64::try_from(self.spec.budget.as_millis()).unwrap_or(i64::MAX))
+        WallTime(closed.0.saturating_add(millis(time)))
     }
 
     /// What is left of the time that writes may be refused.
     pub(super) fn budget_left(&self) -> Duration {
-        let left = self.budget_end().0.saturating_sub(wall_now().0);
+        self.left_until(self.budget_end())
+    }
+
+    fn left_until(&self, end: WallTime) -> Duration {
+        let left = end.0.saturating_sub(wall_now().0);
         Duration::from_millis(u64::try_from(left).unwrap_or(0))
     }
 
@@ -236,4 +252,12 @@ impl TargetDriver {
         self.raise(Duration::ZERO).await?;
         Ok(true)
     }
+}
+
+fn millis(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
+}
+
+fn after(time: Duration) -> WallTime {
+    WallTime(wall_now().0.saturating_add(millis(time)))
 }
