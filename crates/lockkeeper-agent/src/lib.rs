@@ -65,3 +65,8 @@ pub use refusal::{Refusal, Refused, WriteError};
 pub use shared::LinkState;
 pub use versions::Versions;
 pub use wait::{Opened, Progress};
+
+/// Compiles the example in the repository's README.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
