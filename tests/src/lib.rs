@@ -11,6 +11,7 @@
 //! | [`cli`] | the `lockkeeper` program, run to its end or kept running |
 //! | [`grpcurl`] | a gRPC client that knows nothing about our code |
 //! | [`process`] | a child process that can be stopped, frozen and killed |
+//! | [`proxy`] | a network that falls silent |
 //! | [`wait`], [`ports`], [`http`], [`tools`] | waiting with a deadline, free ports, health, where programs are |
 //!
 //! This crate depends on no `lockkeeper` crate, so that each of them can test with it.
@@ -23,6 +24,7 @@ pub mod mariadb;
 pub mod ports;
 pub mod postgres;
 pub mod process;
+pub mod proxy;
 pub mod tools;
 pub mod wait;
 

@@ -344,10 +344,16 @@ impl Fleet {
         self.json(&["rollout", "get", id])
     }
 
-    /// Starts to follow a rollout.
-    pub(crate) fn watch(&self, id: &str) -> Result<RolloutWatch> {
-        let running = self
-            .cli()?
+    /// Starts to follow a rollout, through another coordinator than the one at `not`, which is to be killed.
+    pub(crate) fn watch(&self, id: &str, not: Option<usize>) -> Result<RolloutWatch> {
+        let others = self
+            .coordinators
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| Some(*index) != not);
+        let servers: Vec<String> = others.map(|(_, other)| other.address()).collect();
+        let running = Cli::new()?
+            .env("LOCKKEEPER_SERVER", servers.join(","))
             .args(["rollout", "watch", id, "--format", "json"])
             .spawn()?;
         Ok(RolloutWatch { running })

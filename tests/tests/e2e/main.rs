@@ -1,8 +1,9 @@
 //! Every test that needs more than one part: one binary, one module per subject.
 
-mod failing_migration;
 #[expect(dead_code, reason = "the modules that use the rest come one by one")]
 mod fleet;
-mod foreign_writer;
 mod harness;
-mod small;
+mod killed_leader;
+mod load;
+mod paused_agent;
+mod regions;
