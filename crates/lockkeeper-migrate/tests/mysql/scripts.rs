@@ -145,7 +145,7 @@ async fn session_settings_of_a_migration_end_with_it() {
     let rest = "SELECT CONCAT_WS(' ', @@foreign_key_checks, @@time_zone, @@character_set_client, @@autocommit, DATABASE())";
     assert_eq!(
         hand.scalar(rest).await.unwrap().unwrap(),
-        "1 SYSTEM utf8mb4 1 shop"
+        "ON SYSTEM utf8mb4 ON shop"
     );
     assert_eq!(hand.ledger().await.unwrap().len(), 1);
 }

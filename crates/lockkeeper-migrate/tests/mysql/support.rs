@@ -192,6 +192,7 @@ pub(crate) async fn until(target: &Target, sql: &str, expected: &str) {
             return;
         }
         assert!(Instant::now() < deadline, "{sql}: {found:?} is not {expected:?}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        // What InnoDB shows of its transactions is renewed only when nobody has looked for 100 ms.
+        tokio::time::sleep(Duration::from_millis(150)).await;
     }
 }

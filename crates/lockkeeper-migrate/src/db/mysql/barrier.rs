@@ -270,8 +270,9 @@ impl Barrier<'_> {
         }
     }
 
-    /// The text of one trigger. It reads without a lock unless the session is the one that the row names, so that
-    /// refused writers do not keep the row locked.
+    /// The text of one trigger. InnoDB makes most reads in a trigger locking ones, so a refused writer keeps the row
+    /// from changing until its transaction ends: the hand itself therefore takes shared locks where it can. Whether
+    /// the session may pass is asked with a lock in every case, so that an old snapshot cannot say yes.
     fn trigger(&self, missing: &Missing) -> String {
         let Missing {
             table,

@@ -21,6 +21,10 @@ use crate::ledger::LedgerEntry;
 use crate::source::Script;
 use crate::sql::Statement;
 
+/// How long an opening waits before it ends whoever keeps the row locked: a writer that was refused and left its
+/// transaction open.
+const ROW_PATIENCE: Duration = Duration::from_secs(2);
+
 /// One registered session, and a second one that watches whoever it waits for.
 #[derive(Debug)]
 pub(super) struct MySqlHand {
@@ -100,6 +104,18 @@ impl MySqlHand {
         &mut self,
         columns: &str,
         extra: &str,
+        patience: Duration,
+        explain: impl FnOnce(&GateRow) -> Result<(), DbError> + Send,
+    ) -> Result<(), DbError> {
+        let changed = self.try_change(columns, extra, patience, explain).await;
+        self.settle(changed).await
+    }
+
+    async fn try_change(
+        &mut self,
+        columns: &str,
+        extra: &str,
+        patience: Duration,
         explain: impl FnOnce(&GateRow) -> Result<(), DbError> + Send,
     ) -> Result<(), DbError> {
         let sql = format!(
@@ -107,7 +123,6 @@ impl MySqlHand {
             self.target.own("lockkeeper_gate"),
             self.condition()
         );
-        let patience = self.target.limits.lock_timeout;
         let matched = update_row(&mut self.session, &mut self.watch, &sql, patience, &Silent).await?;
         let record = gate::read_present(&mut self.session, &self.target, Lock::None).await?;
         if matched == 0 {
@@ -116,6 +131,47 @@ impl MySqlHand {
         }
         self.row = record.row;
         Ok(())
+    }
+
+    /// A lost session was in most cases ended by a newer leader: asks the row, through another session, who has the
+    /// target now.
+    async fn settle<T>(&mut self, result: Result<T, DbError>) -> Result<T, DbError> {
+        if !matches!(result, Err(DbError::ConnectionLost(_))) {
+            return result;
+        }
+        match self.watch.record().await {
+            Ok(record) if !record.names(&self.executor, self.row.leader_epoch) => {
+                Err(DbError::Superseded { by: record.holder() })
+            }
+            // Nobody else has taken it, or it cannot be told: the session is lost in any case.
+            Ok(_) | Err(_) => result,
+        }
+    }
+
+    async fn try_raise(
+        &mut self,
+        patience: Duration,
+        observer: &dyn Observer,
+    ) -> Result<BarrierReport, DbError> {
+        let record = gate::read_present(&mut self.session, &self.target, Lock::None).await?;
+        gate::check(&record, &self.executor, self.row.leader_epoch, &self.facts)?;
+        self.row = record.row;
+        let fence = self.fence()?;
+        let barrier = Barrier {
+            target: &self.target,
+            fence,
+        };
+        let report = barrier
+            .raise(&mut self.session, &mut self.watch, patience, observer)
+            .await?;
+        self.barred = Some(fence);
+        Ok(report)
+    }
+
+    async fn try_clean_up(&mut self) -> Result<usize, DbError> {
+        let record = gate::read_present(&mut self.session, &self.target, Lock::None).await?;
+        gate::check(&record, &self.executor, self.row.leader_epoch, &self.facts)?;
+        barrier::drop_opened(&mut self.session, &self.target, record.row.opened).await
     }
 
     fn fence(&self) -> Result<GateEpoch, DbError> {
@@ -143,16 +199,18 @@ impl Hand for MySqlHand {
         let rollout: String = rollout.chars().take(255).collect();
         let columns = format!("gate_epoch = {}, rollout = {}", epoch.0, literal(&rollout));
         let extra = format!("gate_epoch <= {0} AND opened < {0}", epoch.0);
-        self.change(&columns, &extra, |row| {
+        // Where triggers of an earlier fence are left, writers in good order hold the row as well: no haste.
+        let patience = self.target.limits.lock_timeout;
+        self.change(&columns, &extra, patience, |row| {
             let recorded = row.gate_epoch;
-            if epoch < recorded {
-                Err(DbError::EpochBehind {
+            // A fence that has been opened is over: closing it again would let its triggers refuse nobody.
+            if epoch < recorded || row.opened >= epoch {
+                return Err(DbError::EpochBehind {
                     given: epoch,
                     recorded,
-                })
-            } else {
-                Ok(())
+                });
             }
+            Ok(())
         })
         .await
     }
@@ -162,19 +220,8 @@ impl Hand for MySqlHand {
         patience: Duration,
         observer: &dyn Observer,
     ) -> Result<BarrierReport, DbError> {
-        let record = gate::read_present(&mut self.session, &self.target, Lock::None).await?;
-        gate::check(&record, &self.executor, self.row.leader_epoch, &self.facts)?;
-        self.row = record.row;
-        let fence = self.fence()?;
-        let barrier = Barrier {
-            target: &self.target,
-            fence,
-        };
-        let report = barrier
-            .raise(&mut self.session, &mut self.watch, patience, observer)
-            .await?;
-        self.barred = Some(fence);
-        Ok(report)
+        let raised = self.try_raise(patience, observer).await;
+        self.settle(raised).await
     }
 
     async fn apply(
@@ -183,35 +230,47 @@ impl Hand for MySqlHand {
         write: &LedgerWrite,
         observer: &dyn Observer,
     ) -> Result<Applied, ApplyError> {
-        apply::apply(self, script, write, observer).await
+        match apply::apply(self, script, write, observer).await {
+            Err(ApplyError::Db(error)) => Err(self.settle::<Applied>(Err(error)).await.map_or_else(
+                ApplyError::Db,
+                // Settling an error gives an error.
+                |_| ApplyError::Db(DbError::ConnectionLost("the session is gone".to_owned())),
+            )),
+            other => other,
+        }
     }
 
     async fn ledger(&mut self) -> Result<Vec<LedgerEntry>, DbError> {
-        Ok(ledger::read(&mut self.session, &self.target).await?)
+        let read = ledger::read(&mut self.session, &self.target)
+            .await
+            .map_err(DbError::from);
+        self.settle(read).await
     }
 
     async fn scalar(&mut self, query: &str) -> Result<Option<String>, DbError> {
-        Ok(self.session.value(query).await?)
+        let value = self.session.value(query).await.map_err(DbError::from);
+        self.settle(value).await
     }
 
     async fn verify(&mut self, statements: &[Statement]) -> Result<VerifyOutcome, DbError> {
-        verify::verify(&mut self.session, &self.target, statements).await
+        let outcome = verify::verify(&mut self.session, &self.target, statements).await;
+        self.settle(outcome).await
     }
 
     async fn open(&mut self, epoch: GateEpoch, version: Option<&SchemaVersion>) -> Result<(), DbError> {
         let version = literal_or_null(version.map(SchemaVersion::as_str));
         let columns = format!("opened = {}, version = {version}", epoch.0);
         let extra = format!("gate_epoch = {0} AND opened <= {0}", epoch.0);
-        self.change(&columns, &extra, |row| match epoch.cmp(&row.gate_epoch) {
-            std::cmp::Ordering::Less => Err(DbError::EpochBehind {
-                given: epoch,
-                recorded: row.gate_epoch,
-            }),
-            std::cmp::Ordering::Equal => Ok(()),
-            std::cmp::Ordering::Greater => Err(DbError::Unsupported(format!(
-                "the gate was closed at {}, not at {epoch}: close it at {epoch} first",
-                row.gate_epoch
-            ))),
+        self.change(&columns, &extra, ROW_PATIENCE, |row| {
+            let recorded = row.gate_epoch;
+            if epoch == recorded {
+                Ok(())
+            } else {
+                Err(DbError::EpochBehind {
+                    given: epoch,
+                    recorded,
+                })
+            }
         })
         .await?;
         self.barred = self.barred.filter(|fence| *fence > epoch);
@@ -219,14 +278,13 @@ impl Hand for MySqlHand {
     }
 
     async fn clean_up(&mut self, _observer: &dyn Observer) -> Result<usize, DbError> {
-        let record = gate::read_present(&mut self.session, &self.target, Lock::None).await?;
-        gate::check(&record, &self.executor, self.row.leader_epoch, &self.facts)?;
-        barrier::drop_opened(&mut self.session, &self.target, record.row.opened).await
+        let cleaned = self.try_clean_up().await;
+        self.settle(cleaned).await
     }
 
     async fn release(mut self: Box<Self>) -> Result<(), DbError> {
         let columns = "executor_session = NULL, executor_started = NULL, executor_who = NULL";
-        let released = self.change(columns, "one = 1", |_| Ok(())).await;
+        let released = self.change(columns, "one = 1", ROW_PATIENCE, |_| Ok(())).await;
         let Self {
             session, mut watch, ..
         } = *self;

@@ -37,7 +37,7 @@ pub(super) async fn preflight(
     look.tables().await?;
     look.transactions().await?;
     let mut findings = look.findings;
-    findings.sort_by(|a, b| b.level.cmp(&a.level));
+    findings.sort_by_key(|finding| std::cmp::Reverse(finding.level));
     Ok(findings)
 }
 

@@ -111,26 +111,23 @@ impl Taking<'_> {
                     continue;
                 }
                 Try::Occupied(executor, who) => {
-                    ("another migrator", self.occupant(session, &executor, who).await?)
+                    let what = who.map_or_else(
+                        || "another migrator".to_owned(),
+                        |who| format!("another migrator ({who})"),
+                    );
+                    (what, self.occupant(session, &executor).await?)
                 }
                 Try::Locked => {
                     self.break_lock(session, watch, &holders, observer).await?;
-                    ("lock on the gate row", holders)
+                    ("lock on the gate row".to_owned(), holders)
                 }
             };
             if self.started.elapsed() >= self.patience {
-                return Err(DbError::TimedOut {
-                    what: what.to_owned(),
-                    blockers,
-                }
-                .into());
+                return Err(DbError::TimedOut { what, blockers }.into());
             }
             if told.is_none_or(|at| at.elapsed() >= TELL_EVERY) {
                 told = Some(Instant::now());
-                observer.event(Event::Waiting {
-                    what: what.to_owned(),
-                    blockers,
-                });
+                observer.event(Event::Waiting { what, blockers });
             }
             sleep(jitter(RETRY_PAUSE)).await;
         }
@@ -181,18 +178,9 @@ impl Taking<'_> {
         Ok(())
     }
 
-    async fn occupant(
-        &self,
-        session: &mut Session,
-        executor: &ExecutorId,
-        who: Option<String>,
-    ) -> Result<Vec<Blocker>, DbError> {
+    async fn occupant(&self, session: &mut Session, executor: &ExecutorId) -> Result<Vec<Blocker>, DbError> {
         let id = super::target::number(&executor.session);
-        let mut blockers = others::describe(session, &self.facts, &[id]).await?;
-        for blocker in &mut blockers {
-            blocker.application = who.clone().or_else(|| blocker.application.take());
-        }
-        Ok(blockers)
+        Ok(others::describe(session, &self.facts, &[id]).await?)
     }
 
     async fn try_once(&self, session: &mut Session) -> Result<Try, TakeError> {
@@ -221,17 +209,17 @@ impl Taking<'_> {
         if let Err(refusal) = self.admit(&record) {
             return Ok(Err(refusal));
         }
-        if let Some(executor) = record
+        let older = record
             .row
             .executor
             .clone()
-            .filter(|executor| *executor != self.executor)
+            .filter(|executor| *executor != self.executor);
+        if let Some(executor) = older
+            && others::life(session, self.target, &self.facts, &executor).await? == Life::Alive
         {
-            if others::life(session, self.target, &self.facts, &executor).await? == Life::Alive {
-                self.claim_only(session, &record).await?;
-                session.run("COMMIT").await?;
-                return Ok(Ok(Try::Occupied(executor, record.who)));
-            }
+            self.claim_only(session, &record).await?;
+            session.run("COMMIT").await?;
+            return Ok(Ok(Try::Occupied(executor, record.who)));
         }
         session.run(&self.registration()).await?;
         session.run("COMMIT").await?;

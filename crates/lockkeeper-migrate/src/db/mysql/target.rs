@@ -180,20 +180,28 @@ impl Facts {
     pub(super) async fn read(session: &mut Session, database: &str) -> Result<Self, Failure> {
         let row = session
             .row(
-                "SELECT VERSION(), CONNECTION_ID(), CAST(UNIX_TIMESTAMP() AS SIGNED), \
-                 CONCAT_WS(':', @@hostname, @@port, @@datadir), @@server_id",
+                "SELECT VERSION(), CONNECTION_ID(), CONCAT_WS(':', @@hostname, @@port, @@datadir), @@server_id",
             )
             .await?
             .unwrap_or_default();
         let text = |i: usize| row.get(i).cloned().flatten().unwrap_or_default();
         let version = text(0);
         let mariadb = version.contains("MariaDB");
-        let uptime = session.row("SHOW GLOBAL STATUS LIKE 'Uptime'").await?;
-        let uptime = uptime
-            .and_then(|row| row.get(1).cloned().flatten())
+        let status = if mariadb {
+            "information_schema"
+        } else {
+            "performance_schema"
+        };
+        // Clock and uptime in one statement, or a busy machine would come between them.
+        let server_start = session
+            .value(&format!(
+                "SELECT CAST(UNIX_TIMESTAMP() - VARIABLE_VALUE AS SIGNED) FROM {status}.GLOBAL_STATUS \
+                 WHERE VARIABLE_NAME = 'UPTIME'"
+            ))
+            .await?
             .unwrap_or_default();
         let identity = if mariadb {
-            mariadb_identity(&text(4), &text(3), database)
+            mariadb_identity(&text(3), &text(2), database)
         } else {
             let uuid = session.value("SELECT @@server_uuid").await?.unwrap_or_default();
             ServerIdentity(format!("mysql:{uuid}/{database}"))
@@ -203,7 +211,7 @@ impl Facts {
             version,
             identity,
             connection: number(&text(1)),
-            server_start: text(2).parse::<i64>().unwrap_or(0) - uptime.parse::<i64>().unwrap_or(0),
+            server_start: server_start.parse().unwrap_or(0),
         })
     }
 

@@ -72,7 +72,9 @@ fn judge(statement: &Statement, rows: &[Row]) -> VerifyOutcome {
     match rows.first().map(|row| row.first().and_then(Option::as_deref)) {
         None => failed("the query answered no row"),
         Some(None) => failed("the query answered NULL"),
-        Some(Some(value)) if is_false(value) => failed(&format!("the query answered {value:?}")),
+        Some(Some(value)) if is_false(value) => {
+            failed(&format!("the query answered {value:?}, which is false"))
+        }
         Some(Some(_)) => VerifyOutcome::Passed,
     }
 }
