@@ -107,7 +107,7 @@ pub trait Hand: Send + Sync + fmt::Debug {
         observer: &dyn Observer,
     ) -> Result<Applied, ApplyError>;
 
-    /// The ledger as this session sees it, in no particular order.
+    /// The ledger as this session sees it, in the order in which it was applied.
     async fn ledger(&mut self) -> Result<Vec<LedgerEntry>, DbError>;
 
     /// Runs a query that answers one row of one column and gives it as text; NULL or no row is `None`.

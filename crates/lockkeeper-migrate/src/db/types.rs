@@ -116,7 +116,7 @@ pub struct Inspection {
     pub server: String,
     /// The gate row, if lockkeeper has been here.
     pub gate_row: Option<GateRow>,
-    /// The ledger, in no particular order.
+    /// The ledger, in the order in which it was applied.
     pub ledger: Vec<LedgerEntry>,
 }
 
