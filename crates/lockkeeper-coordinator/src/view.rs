@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::election::{GENERATION_KEY, LEADER_KEY};
+use crate::election::{GENERATION_KEY, LEADER_KEY, LeaderInfo};
 use crate::records::{ProgressRecord, RolloutRecord, SessionRecord, Stored, decode, key};
 use crate::session::Session;
 use crate::store::{Change, Entry, Guard, Listing, Outcome, Store, StoreError, Txn, Write};
@@ -33,8 +33,8 @@ const REWATCH_PAUSE: Duration = Duration::from_millis(200);
 pub struct FleetView {
     /// Revision that this picture is complete up to.
     pub revision: u64,
-    /// Create revision of the leader's key.
-    pub leader_revision: Option<u64>,
+    /// Who leads, with the create revision that makes the epoch.
+    pub leader: Option<Stored<LeaderInfo>>,
     /// The fleet's generation, when a person has raised it.
     pub generation: Option<u64>,
     /// Coordinators that are present.
@@ -137,7 +137,19 @@ impl FleetView {
     fn put(&mut self, entry: &Entry) {
         self.revision = self.revision.max(entry.mod_revision);
         match place(&entry.key) {
-            Some(Place::Leader) => self.leader_revision = Some(entry.create_revision),
+            Some(Place::Leader) => match decode(entry) {
+                Ok(record) => {
+                    self.leader = Some(Stored {
+                        record,
+                        create_revision: entry.create_revision,
+                        mod_revision: entry.mod_revision,
+                    });
+                }
+                Err(error) => {
+                    warn!(%error, "leaving out the leader");
+                    self.leader = None;
+                }
+            },
             Some(Place::Generation) => {
                 self.generation = std::str::from_utf8(&entry.value)
                     .ok()
@@ -162,7 +174,7 @@ impl FleetView {
     fn delete(&mut self, full: &str, revision: u64) {
         self.revision = self.revision.max(revision);
         match place(full) {
-            Some(Place::Leader) => self.leader_revision = None,
+            Some(Place::Leader) => self.leader = None,
             Some(Place::Generation) => self.generation = None,
             Some(Place::Session(id)) => drop(self.sessions.remove(&id)),
             Some(Place::Left(id)) => drop(self.left.remove(&id)),
@@ -176,12 +188,13 @@ impl FleetView {
         }
     }
 
-    /// The epoch of the leader's key; `None` when there is none.
+    /// Who leads, and under which epoch; both from one record, so that they belong together.
     #[must_use]
-    pub fn leader_epoch(&self) -> Option<LeaderEpoch> {
+    pub fn leader(&self) -> Option<(LeaderEpoch, &LeaderInfo)> {
         let generation = self.generation.unwrap_or(1);
-        self.leader_revision
-            .map(|revision| LeaderEpoch { generation, revision })
+        let leader = self.leader.as_ref()?;
+        let revision = leader.create_revision;
+        Some((LeaderEpoch { generation, revision }, &leader.record))
     }
 
     /// Applies what a watch saw.

@@ -6,7 +6,7 @@ use tracing::Instrument;
 
 use crate::agent;
 use crate::exit::{self, Exit, Failure};
-use crate::{fleet, migrate, rollout, serve, target};
+use crate::{demo, fleet, migrate, rollout, serve, target};
 
 /// Closes the gates, changes the level, checks it, and only then opens the gates: schema migrations for a fleet
 /// of service replicas and the databases they write to.
@@ -34,6 +34,8 @@ enum Command {
     /// Register a program that embeds no agent
     #[command(subcommand)]
     Agent(agent::AgentCommand),
+    /// Watch a rollout over two regions while a service writes
+    Demo(Box<demo::DemoCommand>),
 }
 
 impl Cli {
@@ -58,7 +60,7 @@ impl Command {
             Self::Serve(_) => "info",
             Self::Target(_) | Self::Rollout(_) | Self::Fleet(_) | Self::Migrate(_) => "warn",
             // It tells by itself, in words, what it sees.
-            Self::Agent(_) => "error",
+            Self::Agent(_) | Self::Demo(_) => "error",
         }
     }
 
@@ -72,6 +74,7 @@ impl Command {
                 Self::Fleet(command) => command.run().await,
                 Self::Migrate(command) => command.run().await,
                 Self::Agent(command) => command.run().await,
+                Self::Demo(command) => command.run().await,
             }
         };
         run.instrument(span).await
@@ -85,6 +88,7 @@ impl Command {
             Self::Fleet(_) => "lockkeeper fleet",
             Self::Migrate(_) => "lockkeeper migrate",
             Self::Agent(_) => "lockkeeper agent",
+            Self::Demo(_) => "lockkeeper demo",
         }
     }
 }

@@ -3,6 +3,7 @@
 mod agent;
 mod cli;
 mod client;
+mod demo;
 mod exit;
 mod fleet;
 mod migrate;

@@ -13,13 +13,13 @@ use lockkeeper_proto::v1::{self};
 use tonic::{Request, Response, Status};
 
 use crate::agents::announce;
-use crate::election::Claim;
 use crate::leader::run::Leader;
 use crate::leader::waits::Doing;
 use crate::leader::writer::{RecordChange, WriteError};
 use crate::records::key;
 use crate::services::answer;
 use crate::services::forward::{Route, channel, passed_on, route};
+use crate::store::StoreError;
 use crate::term::{CurrentTerm, Term};
 
 /// How long another coordinator may take to list its agents.
@@ -39,6 +39,7 @@ pub fn write_error(error: WriteError) -> Status {
     match error {
         WriteError::NotLeader => Status::unavailable("leadership was lost meanwhile: try again"),
         WriteError::Conflict(what) => Status::aborted(format!("{what} was changed meanwhile: try again")),
+        WriteError::Store(StoreError::Invalid(what)) => Status::invalid_argument(what),
         WriteError::Store(error) => Status::unavailable(error.to_string()),
     }
 }
@@ -212,15 +213,12 @@ fn leader(term: &Term) -> Option<v1::Leader> {
             address,
         });
     }
-    let claim = term.claims.borrow().clone();
-    match claim {
-        Claim::Follower { leader: Some(info) } => Some(v1::Leader {
-            coordinator: info.coordinator.to_string(),
-            epoch: view.leader_epoch().map(|e| e.to_string()).unwrap_or_default(),
-            address: info.address,
-        }),
-        Claim::Follower { leader: None } | Claim::Leader { .. } => None,
-    }
+    let (epoch, info) = view.leader()?;
+    Some(v1::Leader {
+        coordinator: info.coordinator.to_string(),
+        epoch: epoch.to_string(),
+        address: info.address.clone(),
+    })
 }
 
 fn local_agents(term: &Term) -> Vec<v1::Agent> {
@@ -319,6 +317,7 @@ async fn apply(leader: &Leader, specs: Vec<TargetSpec>) -> Result<v1::ApplyTarge
                 Some(known) if known.record == spec => response.unchanged.push(spec.name.to_string()),
                 Some(known) => {
                     refuse_active(&view, &spec.name)?;
+                    changes.push(RecordChange::absent(key::active(&spec.name)));
                     response.changed.push(spec.name.to_string());
                     changes.push(RecordChange::update(at, known, &spec));
                 }
@@ -344,7 +343,7 @@ fn refuse_active(view: &crate::view::FleetView, target: &TargetName) -> Result<(
     }
 }
 
-async fn remove(leader: &Leader, target: &TargetName) -> Result<v1::RemoveTargetResponse, Status> {
+pub(super) async fn remove(leader: &Leader, target: &TargetName) -> Result<v1::RemoveTargetResponse, Status> {
     let changes = {
         let view = leader.view.borrow();
         refuse_active(&view, target)?;
@@ -355,7 +354,11 @@ async fn remove(leader: &Leader, target: &TargetName) -> Result<v1::RemoveTarget
             .gates
             .get(target)
             .map(|gate| RecordChange::delete(key::gate(target), gate));
-        let mut changes = vec![RecordChange::delete(key::target(target), spec)];
+        // The view may be older than a rollout that was created meanwhile.
+        let mut changes = vec![
+            RecordChange::absent(key::active(target)),
+            RecordChange::delete(key::target(target), spec),
+        ];
         changes.extend(gate);
         changes
     };

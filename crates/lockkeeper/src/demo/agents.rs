@@ -38,7 +38,12 @@ pub(super) struct Agents {
 
 impl Agents {
     pub(super) fn new() -> Self {
-        Self { known: Vec::new(), stop: CancellationToken::new(), tasks: JoinSet::new(), processes: Vec::new() }
+        Self {
+            known: Vec::new(),
+            stop: CancellationToken::new(),
+            tasks: JoinSet::new(),
+            processes: Vec::new(),
+        }
     }
 
     /// Starts `count` replicas of `release` in a region.
@@ -64,7 +69,9 @@ impl Agents {
             };
             let flags = ReplicaFlags {
                 name: name.clone(),
-                index: i64::try_from(self.known.len()).unwrap_or(i64::MAX).saturating_add(1),
+                index: i64::try_from(self.known.len())
+                    .unwrap_or(i64::MAX)
+                    .saturating_add(1),
                 region: database.region.to_owned(),
                 release,
                 server: servers.to_vec(),
@@ -75,7 +82,13 @@ impl Agents {
                 Some(connections) => self.spawn(flags, connections.clone()),
                 None => self.start_process(dir, &flags)?,
             };
-            self.known.push(Known { name, region: database.region, release, tally: Tally::default(), notes });
+            self.known.push(Known {
+                name,
+                region: database.region,
+                release,
+                tally: Tally::default(),
+                notes,
+            });
         }
         Ok(())
     }
@@ -83,7 +96,8 @@ impl Agents {
     fn spawn(&mut self, flags: ReplicaFlags, connections: Connections) -> Notes {
         let (journal, notes) = Notes::in_memory();
         let stop = self.stop.clone();
-        self.tasks.spawn(async move { replica::run(&flags, &connections, &journal, stop).await });
+        self.tasks
+            .spawn(async move { replica::run(&flags, &connections, &journal, stop).await });
         notes
     }
 
@@ -91,11 +105,26 @@ impl Agents {
         let (index, servers) = (flags.index.to_string(), flags.server.join(","));
         let (dsn_file, journal) = (flags.dsn_file.to_string_lossy(), flags.journal.to_string_lossy());
         let command = [
-            "demo", "agent", "--name", &flags.name, "--index", &index, "--region", &flags.region, "--release",
-            flags.release.name(), "--server", &servers, "--dsn-file", &dsn_file, "--journal", &journal,
+            "demo",
+            "agent",
+            "--name",
+            &flags.name,
+            "--index",
+            &index,
+            "--region",
+            &flags.region,
+            "--release",
+            flags.release.name(),
+            "--server",
+            &servers,
+            "--dsn-file",
+            &dsn_file,
+            "--journal",
+            &journal,
         ];
         let process = Process::start(dir, &flags.name, &command);
-        self.processes.push(process.map_err(|e| Failure::new(Exit::Error, format!("start {}: {e}", flags.name)))?);
+        self.processes
+            .push(process.map_err(|e| Failure::new(Exit::Error, format!("start {}: {e}", flags.name)))?);
         Ok(Notes::of_file(&flags.journal))
     }
 
@@ -103,7 +132,8 @@ impl Agents {
     pub(super) fn read(&mut self) -> Result<(), Failure> {
         for known in &mut self.known {
             let entries = known.notes.take();
-            let entries = entries.map_err(|e| Failure::new(Exit::Error, format!("read the notes of {}: {e}", known.name)))?;
+            let entries = entries
+                .map_err(|e| Failure::new(Exit::Error, format!("read the notes of {}: {e}", known.name)))?;
             entries.into_iter().for_each(|entry| known.tally.add(entry));
         }
         Ok(())
@@ -111,18 +141,27 @@ impl Agents {
 
     /// What ended a replica unasked, if anything did.
     pub(super) fn first_death(&mut self) -> Option<String> {
-        let noted = self.known.iter().find_map(|k| Some(format!("{}: {}", k.name, k.tally.died.as_ref()?)));
+        let noted = self
+            .known
+            .iter()
+            .find_map(|k| Some(format!("{}: {}", k.name, k.tally.died.as_ref()?)));
         noted.or_else(|| self.processes.iter_mut().find_map(Process::obituary))
     }
 
     /// The replicas of one release in one region.
     pub(super) fn of(&self, region: &str, release: Release) -> impl Iterator<Item = &Known> {
-        self.known.iter().filter(move |known| known.region == region && known.release == release)
+        self.known
+            .iter()
+            .filter(move |known| known.region == region && known.release == release)
     }
 
     /// Writes acknowledged in one region.
     pub(super) fn acked(&self, region: &str) -> usize {
-        self.known.iter().filter(|k| k.region == region).map(|k| k.tally.acked.len()).sum()
+        self.known
+            .iter()
+            .filter(|k| k.region == region)
+            .map(|k| k.tally.acked.len())
+            .sum()
     }
 
     /// Lets every write that is under way end, and reads the last notes.
@@ -133,12 +172,17 @@ impl Agents {
         let all = async { while self.tasks.join_next().await.is_some() {} };
         let stopped = tokio::time::timeout_at(until, all).await.is_ok();
         for process in &mut self.processes {
-            process.ended(until.saturating_duration_since(tokio::time::Instant::now())).await;
+            process
+                .ended(until.saturating_duration_since(tokio::time::Instant::now()))
+                .await;
         }
         self.read()?;
         match stopped {
             true => Ok(()),
-            false => Err(Failure::new(Exit::TimedOut, format!("stop the replicas within {} s", STOP.as_secs()))),
+            false => Err(Failure::new(
+                Exit::TimedOut,
+                format!("stop the replicas within {} s", STOP.as_secs()),
+            )),
         }
     }
 }

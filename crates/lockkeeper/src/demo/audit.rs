@@ -18,6 +18,8 @@ pub(super) struct Audit {
     pub(super) doubled: usize,
     /// Writes that failed for sure, and those of unknown outcome that are not there.
     pub(super) failed: usize,
+    /// Why they failed, one line each.
+    pub(super) failures: Vec<String>,
     /// Writes of unknown outcome that are there.
     pub(super) unknown_found: usize,
     /// Numbers that are there though nobody claims to have written them: refused or failed writes with an effect.
@@ -29,11 +31,7 @@ pub(super) struct Audit {
 }
 
 /// Audits one region. `rows` is how many orders it held before, with negative numbers.
-pub(super) fn audit<'a>(
-    contents: &Contents,
-    tallies: impl Iterator<Item = &'a Tally>,
-    rows: i64,
-) -> Audit {
+pub(super) fn audit<'a>(contents: &Contents, tallies: impl Iterator<Item = &'a Tally>, rows: i64) -> Audit {
     let orders = counted(&contents.orders.new);
     let payments = contents.payments.as_ref().map(|rows| counted(&rows.new));
     let is_whole = |number: i64| {
@@ -44,7 +42,12 @@ pub(super) fn audit<'a>(
     for tally in tallies {
         audit.acknowledged += tally.acked.len();
         audit.refused += tally.refused;
-        audit.failed += tally.failed.len();
+        audit.failures.extend(
+            tally
+                .failed
+                .iter()
+                .map(|(number, why)| format!("{number}: {why}")),
+        );
         for (number, _) in &tally.acked {
             claimed.insert(*number);
             match is_whole(*number) {
@@ -52,21 +55,35 @@ pub(super) fn audit<'a>(
                 false => audit.lost += 1,
             }
         }
-        for (number, _) in &tally.unknown {
+        for (number, why) in &tally.unknown {
             claimed.insert(*number);
             match orders.contains_key(number) {
                 true => audit.unknown_found += 1,
-                false => audit.failed += 1,
+                false => audit.failures.push(format!("{number}: {why}; it is not there")),
             }
         }
     }
-    let twice = |counted: &HashMap<i64, usize>| counted.iter().filter(|(_, n)| **n > 1).map(|(number, _)| *number).collect();
+    audit.failed = audit.failures.len();
+    let twice = |counted: &HashMap<i64, usize>| {
+        counted
+            .iter()
+            .filter(|(_, n)| **n > 1)
+            .map(|(number, _)| *number)
+            .collect()
+    };
     let mut doubled: HashSet<i64> = twice(&orders);
     doubled.extend(payments.as_ref().map(twice).unwrap_or_default());
-    let tables = || [Some(&contents.orders), contents.payments.as_ref()].into_iter().flatten();
+    let tables = || {
+        [Some(&contents.orders), contents.payments.as_ref()]
+            .into_iter()
+            .flatten()
+    };
     let old_doubled: i64 = tables().map(|rows| rows.old - rows.old_distinct).sum();
     audit.doubled = doubled.len() + usize::try_from(old_doubled).unwrap_or_default();
-    audit.unclaimed = orders.keys().filter(|number| **number >= 0 && !claimed.contains(number)).count();
+    audit.unclaimed = orders
+        .keys()
+        .filter(|number| **number >= 0 && !claimed.contains(number))
+        .count();
     let old_lost = tables().map(|table| rows - table.old_distinct).max();
     audit.old_lost = old_lost.map_or(0, |lost| usize::try_from(lost).unwrap_or_default());
     audit
@@ -114,20 +131,37 @@ mod tests {
     fn table(numbers: &[i64]) -> Rows {
         let (old, new): (Vec<i64>, Vec<i64>) = numbers.iter().partition(|n| **n < 0);
         let distinct: HashSet<_> = old.iter().collect();
-        Rows { new, old: old.len() as i64, old_distinct: distinct.len() as i64 }
+        Rows {
+            new,
+            old: old.len() as i64,
+            old_distinct: distinct.len() as i64,
+        }
     }
 
     fn audited(orders: &[i64], payments: Option<&[i64]>, tally: &Tally, rows: i64) -> Audit {
-        let contents = Contents { orders: table(orders), payments: payments.map(table) };
+        let contents = Contents {
+            orders: table(orders),
+            payments: payments.map(table),
+        };
         audit(&contents, [tally].into_iter(), rows)
     }
 
     #[test]
     fn whatever_is_acknowledged_must_be_there_once() {
         let good = audited(&[-2, -1, 7, 8], Some(&[-2, -1, 7, 8]), &tally(&[7, 8], &[]), 2);
-        assert_eq!(good, Audit { acknowledged: 2, found: 2, ..Audit::default() });
+        assert_eq!(
+            good,
+            Audit {
+                acknowledged: 2,
+                found: 2,
+                ..Audit::default()
+            }
+        );
         let bad = audited(&[-1, 7, 7, 9], None, &tally(&[7, 8], &[]), 2);
-        assert_eq!((bad.found, bad.lost, bad.doubled, bad.unclaimed, bad.old_lost), (1, 1, 1, 1, 1));
+        assert_eq!(
+            (bad.found, bad.lost, bad.doubled, bad.unclaimed, bad.old_lost),
+            (1, 1, 1, 1, 1)
+        );
         let old = audited(&[-2, -1], Some(&[-1, -1]), &tally(&[], &[]), 2);
         assert_eq!((old.doubled, old.old_lost), (1, 1));
     }
@@ -141,14 +175,23 @@ mod tests {
     #[test]
     fn an_unknown_outcome_is_looked_up() {
         let unknown = audited(&[7], None, &tally(&[], &[7, 8]), 0);
-        assert_eq!((unknown.unknown_found, unknown.failed, unknown.unclaimed), (1, 1, 0));
+        assert_eq!(
+            (unknown.unknown_found, unknown.failed, unknown.unclaimed),
+            (1, 1, 0)
+        );
     }
 
     #[test]
     fn a_hand_over_is_a_pause_of_the_region() {
-        let at = |times: &[u64]| Tally { acked: times.iter().map(|t| (0, *t)).collect(), ..Tally::default() };
+        let at = |times: &[u64]| Tally {
+            acked: times.iter().map(|t| (0, *t)).collect(),
+            ..Tally::default()
+        };
         assert_eq!(longest_pause_ms([at(&[10, 30, 20])].iter()), 10);
         assert_eq!(longest_pause_ms([at(&[0, 100]), at(&[700, 750])].iter()), 600);
-        assert_eq!(longest_pause_ms([at(&[0, 500]), at(&[100, 200, 300, 400])].iter()), 500);
+        assert_eq!(
+            longest_pause_ms([at(&[0, 500]), at(&[100, 200, 300, 400])].iter()),
+            500
+        );
     }
 }

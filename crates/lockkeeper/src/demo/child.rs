@@ -33,7 +33,10 @@ pub(super) fn exec(flags: &LeashFlags) -> Failure {
         return failed(error.into());
     }
     // The parent may have died before it was asked for.
-    if getppid().map(Pid::as_raw_nonzero).is_none_or(|parent| parent.get() != flags.parent) {
+    if getppid()
+        .map(Pid::as_raw_nonzero)
+        .is_none_or(|parent| parent.get() != flags.parent)
+    {
         return failed(io::Error::other("the demo has ended"));
     }
     match std::env::current_exe() {
@@ -59,10 +62,18 @@ impl Process {
         let mut child = Command::new(std::env::current_exe()?);
         child.args(["demo", "leash", &std::process::id().to_string(), "--"]);
         child.args(command.iter().map(AsRef::as_ref));
-        child.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output).kill_on_drop(true);
+        child
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output)
+            .kill_on_drop(true);
         // Ctrl-C is for the demo alone, which ends its children itself.
         child.process_group(0);
-        Ok(Self { name: name.to_owned(), log, child: child.spawn()? })
+        Ok(Self {
+            name: name.to_owned(),
+            log,
+            child: child.spawn()?,
+        })
     }
 
     /// SIGKILL.
@@ -72,7 +83,11 @@ impl Process {
 
     /// SIGTERM; a process that has ended already is no error.
     pub(super) fn terminate(&self) {
-        let pid = self.child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
+        let pid = self
+            .child
+            .id()
+            .and_then(|pid| i32::try_from(pid).ok())
+            .and_then(Pid::from_raw);
         if let Some(pid) = pid {
             // The child is ours and not reaped yet, so the id cannot be another's.
             let _ = kill_process(pid, Signal::TERM);

@@ -33,13 +33,21 @@ impl Control {
         let channel = |address: &String| {
             let endpoint = Endpoint::from_shared(format!("http://{address}"))
                 .map_err(|e| Failure::new(Exit::Error, format!("coordinator {address}: {e}")))?;
-            Ok(endpoint.connect_timeout(CONNECT_TIMEOUT).tcp_nodelay(true).connect_lazy())
+            Ok(endpoint
+                .connect_timeout(CONNECT_TIMEOUT)
+                .tcp_nodelay(true)
+                .connect_lazy())
         };
-        Ok(Self { channels: addresses.iter().map(channel).collect::<Result<_, Failure>>()? })
+        Ok(Self {
+            channels: addresses.iter().map(channel).collect::<Result<_, Failure>>()?,
+        })
     }
 
     /// Asks one after the other until one answers.
-    async fn ask<T, F: Future<Output = Result<T, Status>>>(&self, call: impl Fn(Channel) -> F) -> Result<T, Failure> {
+    async fn ask<T, F: Future<Output = Result<T, Status>>>(
+        &self,
+        call: impl Fn(Channel) -> F,
+    ) -> Result<T, Failure> {
         let until = Instant::now() + PATIENCE;
         loop {
             let mut last = Status::unavailable("nobody was asked");
@@ -52,7 +60,11 @@ impl Control {
                 }
             }
             if Instant::now() >= until {
-                let text = format!("ask the coordinators for {} s: {}", PATIENCE.as_secs(), last.message());
+                let text = format!(
+                    "ask the coordinators for {} s: {}",
+                    PATIENCE.as_secs(),
+                    last.message()
+                );
                 return Err(Failure::new(Exit::TimedOut, text));
             }
             tokio::time::sleep(PAUSE).await;
@@ -60,13 +72,19 @@ impl Control {
     }
 
     pub(super) async fn status(&self) -> Result<v1::GetStatusResponse, Failure> {
-        let call = async |channel| FleetServiceClient::new(channel).get_status(request(v1::GetStatusRequest {})).await;
+        let call = async |channel| {
+            FleetServiceClient::new(channel)
+                .get_status(request(v1::GetStatusRequest {}))
+                .await
+        };
         Ok(self.ask(call).await?.into_inner())
     }
 
     pub(super) async fn explain(&self, target: &str) -> Result<v1::ExplainResponse, Failure> {
         let call = |channel| {
-            let message = v1::ExplainRequest { target: target.to_owned() };
+            let message = v1::ExplainRequest {
+                target: target.to_owned(),
+            };
             async move { FleetServiceClient::new(channel).explain(request(message)).await }
         };
         Ok(self.ask(call).await?.into_inner())
@@ -74,8 +92,14 @@ impl Control {
 
     pub(super) async fn apply_targets(&self, targets: Vec<v1::TargetSpec>) -> Result<(), Failure> {
         let call = |channel| {
-            let message = v1::ApplyTargetsRequest { targets: targets.clone() };
-            async move { FleetServiceClient::new(channel).apply_targets(request(message)).await }
+            let message = v1::ApplyTargetsRequest {
+                targets: targets.clone(),
+            };
+            async move {
+                FleetServiceClient::new(channel)
+                    .apply_targets(request(message))
+                    .await
+            }
         };
         self.ask(call).await.map(drop)
     }
@@ -83,8 +107,16 @@ impl Control {
     pub(super) async fn create_rollout(&self, id: &str, spec: v1::RolloutSpec) -> Result<(), Failure> {
         let call = |channel| {
             let (id, requested_by) = (id.to_owned(), "lockkeeper demo".to_owned());
-            let message = v1::CreateRolloutRequest { id, spec: Some(spec.clone()), requested_by };
-            async move { RolloutServiceClient::new(channel).create_rollout(request(message)).await }
+            let message = v1::CreateRolloutRequest {
+                id,
+                spec: Some(spec.clone()),
+                requested_by,
+            };
+            async move {
+                RolloutServiceClient::new(channel)
+                    .create_rollout(request(message))
+                    .await
+            }
         };
         self.ask(call).await.map(drop)
     }
@@ -92,17 +124,30 @@ impl Control {
     pub(super) async fn rollout(&self, id: &str) -> Result<v1::Rollout, Failure> {
         let call = |channel| {
             let message = v1::GetRolloutRequest { id: id.to_owned() };
-            async move { RolloutServiceClient::new(channel).get_rollout(request(message)).await }
+            async move {
+                RolloutServiceClient::new(channel)
+                    .get_rollout(request(message))
+                    .await
+            }
         };
         let answer = self.ask(call).await?.into_inner();
-        answer.rollout.ok_or_else(|| Failure::new(Exit::Error, "read the rollout: the answer is empty"))
+        answer
+            .rollout
+            .ok_or_else(|| Failure::new(Exit::Error, "read the rollout: the answer is empty"))
     }
 
     /// The rollout now and with every change, until the coordinator that tells is lost.
-    pub(super) async fn watch_rollout(&self, id: &str) -> Result<Streaming<v1::WatchRolloutResponse>, Failure> {
+    pub(super) async fn watch_rollout(
+        &self,
+        id: &str,
+    ) -> Result<Streaming<v1::WatchRolloutResponse>, Failure> {
         let call = |channel| {
             let message = v1::WatchRolloutRequest { id: id.to_owned() };
-            async move { RolloutServiceClient::new(channel).watch_rollout(request(message)).await }
+            async move {
+                RolloutServiceClient::new(channel)
+                    .watch_rollout(request(message))
+                    .await
+            }
         };
         Ok(self.ask(call).await?.into_inner())
     }
@@ -112,5 +157,8 @@ impl Control {
 /// the leader has just recorded.
 fn is_passing(code: Code) -> bool {
     use Code::{Cancelled, DeadlineExceeded, Internal, NotFound, Unavailable, Unknown};
-    matches!(code, Unavailable | Unknown | Cancelled | DeadlineExceeded | Internal | NotFound)
+    matches!(
+        code,
+        Unavailable | Unknown | Cancelled | DeadlineExceeded | Internal | NotFound
+    )
 }

@@ -66,7 +66,9 @@ impl InProcess {
             .build()
             .map_err(|e| failed(e.to_string()))?;
         let start = async move {
-            let listener = TcpListener::bind("127.0.0.1:0").await.map_err(|e| e.to_string())?;
+            let listener = TcpListener::bind("127.0.0.1:0")
+                .await
+                .map_err(|e| e.to_string())?;
             let options = Options {
                 name: name(i).parse().map_err(|e| format!("{e}"))?,
                 fleet: "demo".parse().map_err(|e| format!("{e}"))?,
@@ -80,8 +82,15 @@ impl InProcess {
             Coordinator::start(options).await.map_err(|e| e.to_string())
         };
         // Held from here on, so that a failure does not drop a runtime where that would block.
-        let mut this = Self { name: name(i), address: SocketAddr::from(([127, 0, 0, 1], 0)), coordinator: None, runtime: Some(runtime) };
-        let Some(runtime) = &this.runtime else { return Ok(this) };
+        let mut this = Self {
+            name: name(i),
+            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            coordinator: None,
+            runtime: Some(runtime),
+        };
+        let Some(runtime) = &this.runtime else {
+            return Ok(this);
+        };
         let started = runtime.spawn(start).await.map_err(|e| failed(e.to_string()))?;
         let coordinator = started.map_err(failed)?;
         this.address = coordinator.address();
@@ -116,7 +125,8 @@ impl Drop for InProcess {
 impl Coordinators {
     /// Starts them in this process.
     pub(super) async fn in_process() -> Result<Self, Failure> {
-        let store = EmbeddedStore::in_memory().map_err(|e| Failure::new(Exit::Error, format!("open the store: {e}")))?;
+        let store = EmbeddedStore::in_memory()
+            .map_err(|e| Failure::new(Exit::Error, format!("open the store: {e}")))?;
         let store: Arc<dyn Store> = Arc::new(store);
         let mut all = Vec::new();
         for i in 0..COUNT {
@@ -134,12 +144,32 @@ impl Coordinators {
             let failed = |e: std::io::Error| Failure::new(Exit::Error, format!("start {}: {e}", name(i)));
             let address = free_address().await.map_err(failed)?;
             let admin = free_address().await.map_err(failed)?;
-            let (write, presence, leadership) = (lease(LEASES.write), lease(LEASES.presence), lease(LEASES.leadership));
+            let (write, presence, leadership) = (
+                lease(LEASES.write),
+                lease(LEASES.presence),
+                lease(LEASES.leadership),
+            );
             let name = name(i);
             let command = [
-                "serve", "--store", &store, "--fleet", fleet, "--name", &name, "--region", REGIONS[i % REGIONS.len()],
-                "--listen", &address, "--admin-listen", &admin, "--write-lease", &write, "--presence-ttl", &presence,
-                "--leadership-ttl", &leadership,
+                "serve",
+                "--store",
+                &store,
+                "--fleet",
+                fleet,
+                "--name",
+                &name,
+                "--region",
+                REGIONS[i % REGIONS.len()],
+                "--listen",
+                &address,
+                "--admin-listen",
+                &admin,
+                "--write-lease",
+                &write,
+                "--presence-ttl",
+                &presence,
+                "--leadership-ttl",
+                &leadership,
             ];
             all.push((Process::start(dir, &name, &command).map_err(failed)?, address));
         }
@@ -159,12 +189,20 @@ impl Coordinators {
         let nobody = || Failure::new(Exit::Error, format!("kill {name}: there is none of that name"));
         match self {
             Self::Runtimes(all) => {
-                all.iter_mut().find(|one| one.name == name).ok_or_else(nobody)?.kill();
+                all.iter_mut()
+                    .find(|one| one.name == name)
+                    .ok_or_else(nobody)?
+                    .kill();
                 Ok("all its tasks were dropped, nothing was revoked")
             }
             Self::Processes(all) => {
-                let (process, _) = all.iter_mut().find(|(process, _)| process.name == name).ok_or_else(nobody)?;
-                process.kill().map_err(|e| Failure::new(Exit::Error, format!("kill {name}: {e}")))?;
+                let (process, _) = all
+                    .iter_mut()
+                    .find(|(process, _)| process.name == name)
+                    .ok_or_else(nobody)?;
+                process
+                    .kill()
+                    .map_err(|e| Failure::new(Exit::Error, format!("kill {name}: {e}")))?;
                 Ok("SIGKILL")
             }
         }
@@ -175,7 +213,9 @@ impl Coordinators {
         match self {
             Self::Runtimes(_) => Vec::new(),
             Self::Processes(all) => {
-                let others = all.iter_mut().filter(|(process, _)| Some(process.name.as_str()) != killed);
+                let others = all
+                    .iter_mut()
+                    .filter(|(process, _)| Some(process.name.as_str()) != killed);
                 others.filter_map(|(process, _)| process.obituary()).collect()
             }
         }
@@ -208,11 +248,19 @@ async fn free_address() -> std::io::Result<String> {
 /// Removes everything that a fleet left in etcd.
 pub(super) async fn forget(etcd: &[String], fleet: &str) -> Result<(), String> {
     let fleet = fleet.parse().map_err(|e| format!("{e}"))?;
-    let store = EtcdStore::connect(etcd, &fleet, EtcdOptions::default()).await.map_err(|e| e.to_string())?;
+    let store = EtcdStore::connect(etcd, &fleet, EtcdOptions::default())
+        .await
+        .map_err(|e| e.to_string())?;
     let entries = store.list("").await.map_err(|e| e.to_string())?.entries;
     for some in entries.chunks(DELETED_AT_ONCE) {
-        let writes = some.iter().map(|entry| Write::Delete(entry.key.clone())).collect();
-        let txn = Txn { writes, ..Txn::default() };
+        let writes = some
+            .iter()
+            .map(|entry| Write::Delete(entry.key.clone()))
+            .collect();
+        let txn = Txn {
+            writes,
+            ..Txn::default()
+        };
         store.commit(txn).await.map_err(|e| e.to_string())?;
     }
     Ok(())

@@ -16,7 +16,9 @@ use lockkeeper_migrate::source::{self, Layout};
 use sqlx::mysql::MySqlConnectOptions;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, MySqlConnection, PgConnection, Row, SqliteConnection};
+use sqlx::{
+    AssertSqlSafe, ConnectOptions, Connection, Executor, MySqlConnection, PgConnection, Row, SqliteConnection,
+};
 
 use super::service;
 use crate::exit::{Exit, Failure};
@@ -68,7 +70,9 @@ impl Session {
             Dialect::Sqlite => {
                 let options = SqliteConnectOptions::new().filename(dsn.path().unwrap_or(Path::new("")));
                 // Readers and the one writer do not disturb each other then.
-                let options = options.journal_mode(SqliteJournalMode::Wal).create_if_missing(true);
+                let options = options
+                    .journal_mode(SqliteJournalMode::Wal)
+                    .create_if_missing(true);
                 Self::Sqlite(options.connect().await?)
             }
         })
@@ -77,12 +81,18 @@ impl Session {
     /// A session beside the database, for making it.
     async fn maintenance(text: &str, dsn: &Dsn) -> Result<Self, sqlx::Error> {
         Ok(match dsn.dialect() {
-            Dialect::Postgres => {
-                Self::Postgres(text.parse::<PgConnectOptions>()?.database("postgres").connect().await?)
-            }
-            Dialect::MySql => {
-                Self::MySql(text.parse::<MySqlConnectOptions>()?.database("information_schema").connect().await?)
-            }
+            Dialect::Postgres => Self::Postgres(
+                text.parse::<PgConnectOptions>()?
+                    .database("postgres")
+                    .connect()
+                    .await?,
+            ),
+            Dialect::MySql => Self::MySql(
+                text.parse::<MySqlConnectOptions>()?
+                    .database("information_schema")
+                    .connect()
+                    .await?,
+            ),
             Dialect::Sqlite => Self::open(text, dsn).await?,
         })
     }
@@ -103,12 +113,20 @@ impl Session {
     }
 
     async fn rows(&mut self, column: &str, table: &str) -> Result<Rows, sqlx::Error> {
-        let new = self.numbers(format!("SELECT {column} FROM {table} WHERE {column} >= 0")).await?;
+        let new = self
+            .numbers(format!("SELECT {column} FROM {table} WHERE {column} >= 0"))
+            .await?;
         let old = format!("FROM {table} WHERE {column} < 0");
         let count = |counted: Vec<i64>| counted.into_iter().next().unwrap_or_default();
-        let distinct = self.numbers(format!("SELECT count(DISTINCT {column}) {old}")).await?;
+        let distinct = self
+            .numbers(format!("SELECT count(DISTINCT {column}) {old}"))
+            .await?;
         let old = self.numbers(format!("SELECT count(*) {old}")).await?;
-        Ok(Rows { new, old: count(old), old_distinct: count(distinct) })
+        Ok(Rows {
+            new,
+            old: count(old),
+            old_distinct: count(distinct),
+        })
     }
 
     async fn close(self) -> Result<(), sqlx::Error> {
@@ -132,12 +150,23 @@ impl RegionDatabase {
     pub(super) fn describe(dir: &Path, region: &'static str, dsn: Option<&str>) -> Result<Self, Failure> {
         let own = || format!("sqlite://{}", dir.join(format!("{region}.db")).display());
         let text = dsn.map_or_else(own, str::to_owned);
-        let place = Dsn::parse(&text).map_err(|e| Failure::usage(format!("--dsn: {e}")))?.place();
+        let place = Dsn::parse(&text)
+            .map_err(|e| Failure::usage(format!("--dsn: {e}")))?
+            .place();
         let dsn_file = dir.join(format!("{region}.dsn"));
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&dsn_file);
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&dsn_file);
         let written = file.and_then(|mut file| file.write_all(text.as_bytes()));
         written.map_err(|e| Failure::new(Exit::Error, format!("write {}: {e}", dsn_file.display())))?;
-        Ok(Self { region, dsn: text, dsn_file, place })
+        Ok(Self {
+            region,
+            dsn: text,
+            dsn_file,
+            place,
+        })
     }
 
     fn parsed(&self) -> Result<Dsn, Failure> {
@@ -152,7 +181,9 @@ impl RegionDatabase {
     pub(super) async fn make(&self) -> Result<Before, Failure> {
         let dsn = self.parsed()?;
         if dsn.dialect() == Dialect::Sqlite {
-            let session = Session::open(&self.dsn, &dsn).await.map_err(|e| self.failed("make", &e))?;
+            let session = Session::open(&self.dsn, &dsn)
+                .await
+                .map_err(|e| self.failed("make", &e))?;
             session.close().await.map_err(|e| self.failed("make", &e))?;
             return Ok(Before::Made);
         }
@@ -164,33 +195,59 @@ impl RegionDatabase {
             }
             Err(error) => return Err(self.failed("connect to", &error)),
         };
-        let tables = session.texts(tables_sql(dsn.dialect())).await.map_err(|e| self.failed("look at", &e))?;
+        let tables = session
+            .texts(tables_sql(dsn.dialect()))
+            .await
+            .map_err(|e| self.failed("look at", &e))?;
         session.close().await.map_err(|e| self.failed("look at", &e))?;
-        let known = |table: &String| OWN_TABLES.contains(&table.as_str()) || table.starts_with(LOCKKEEPER_PREFIX);
+        let known =
+            |table: &String| OWN_TABLES.contains(&table.as_str()) || table.starts_with(LOCKKEEPER_PREFIX);
         if let Some(foreign) = tables.iter().find(|table| !known(table)) {
-            return Err(Failure::new(Exit::WrongState, format!("{} holds table {foreign}, which is not the demo's", self.place))
-                .hint("give the demo databases of its own, with other names; those that are missing are made"));
+            return Err(Failure::new(
+                Exit::WrongState,
+                format!("{} holds table {foreign}, which is not the demo's", self.place),
+            )
+            .hint("give the demo databases of its own, with other names; those that are missing are made"));
         }
         if tables.is_empty() {
             return Ok(Before::Empty);
         }
         if !tables.iter().any(|table| table.starts_with(LOCKKEEPER_PREFIX)) {
-            return Err(Failure::new(Exit::WrongState, format!("{} holds a table {}, but not the demo's ledger", self.place, tables[0]))
-                .hint("give the demo databases of its own, with other names; those that are missing are made"));
+            return Err(Failure::new(
+                Exit::WrongState,
+                format!(
+                    "{} holds a table {}, but not the demo's ledger",
+                    self.place, tables[0]
+                ),
+            )
+            .hint("give the demo databases of its own, with other names; those that are missing are made"));
         }
         self.create(&dsn, Some(Before::EarlierDemo)).await?;
         Ok(Before::EarlierDemo)
     }
 
     async fn create(&self, dsn: &Dsn, before: Option<Before>) -> Result<(), Failure> {
-        let quote = if dsn.dialect() == Dialect::Postgres { "\"" } else { "`" };
-        let name = dsn.database().unwrap_or_default().replace(quote, &quote.repeat(2));
+        let quote = if dsn.dialect() == Dialect::Postgres {
+            "\""
+        } else {
+            "`"
+        };
+        let name = dsn
+            .database()
+            .unwrap_or_default()
+            .replace(quote, &quote.repeat(2));
         let failed = |error: sqlx::Error| self.failed("make", &error);
         let mut session = Session::maintenance(&self.dsn, dsn).await.map_err(failed)?;
         if before.is_some() {
-            session.execute(format!("DROP DATABASE {quote}{name}{quote}")).await.map_err(failed)?;
+            session
+                .execute(format!("DROP DATABASE {quote}{name}{quote}"))
+                .await
+                .map_err(failed)?;
         }
-        session.execute(format!("CREATE DATABASE {quote}{name}{quote}")).await.map_err(failed)?;
+        session
+            .execute(format!("CREATE DATABASE {quote}{name}{quote}"))
+            .await
+            .map_err(failed)?;
         session.close().await.map_err(failed)
     }
 
@@ -202,22 +259,33 @@ impl RegionDatabase {
         let set = source::load(&[migrations.to_owned()], Some(Layout::Pop), dsn.dialect())
             .map_err(|e| failed(e.to_string()))?;
         let goal = Goal::To(SchemaVersion(service::FIRST.to_owned()));
-        let prospect = engine::prepare(&*database, &set, &goal).await.map_err(|e| failed(e.to_string()))?;
+        let prospect = engine::prepare(&*database, &set, &goal)
+            .await
+            .map_err(|e| failed(e.to_string()))?;
         let who = format!("lockkeeper demo pid {}", std::process::id());
         let claim = Claim::Standalone { who: who.clone() };
-        let mut hand = database.take(&claim, TAKE_PATIENCE, &Silent).await.map_err(|e| failed(e.to_string()))?;
+        let mut hand = database
+            .take(&claim, TAKE_PATIENCE, &Silent)
+            .await
+            .map_err(|e| failed(e.to_string()))?;
         engine::migrate(&mut *hand, &prospect.plan, set.layout, &who, &Silent)
             .await
             .map_err(|e| failed(e.to_string()))?;
         hand.release().await.map_err(|e| failed(e.to_string()))?;
-        self.insert_old_rows(&dsn, i64::from(rows)).await.map_err(|e| self.failed("fill", &e))
+        self.insert_old_rows(&dsn, i64::from(rows))
+            .await
+            .map_err(|e| self.failed("fill", &e))
     }
 
     /// Orders -1 to -`rows`, from before the demo.
     async fn insert_old_rows(&self, dsn: &Dsn, rows: i64) -> Result<(), sqlx::Error> {
         let mut session = Session::open(&self.dsn, dsn).await?;
         let columns = "(number, customer, amount_cents)";
-        session.execute(format!("INSERT INTO orders {columns} VALUES (-1, 'customer of old', 100)")).await?;
+        session
+            .execute(format!(
+                "INSERT INTO orders {columns} VALUES (-1, 'customer of old', 100)"
+            ))
+            .await?;
         let mut have = 1;
         while have < rows {
             let doubled = format!(
@@ -282,6 +350,8 @@ fn is_missing(error: &sqlx::Error) -> bool {
     let Some(error) = error.as_database_error() else {
         return false;
     };
-    let number = error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>().map(|e| e.number());
+    let number = error
+        .try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>()
+        .map(|e| e.number());
     error.code().as_deref() == Some("3D000") || number == Some(1049)
 }

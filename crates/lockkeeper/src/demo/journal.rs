@@ -48,10 +48,19 @@ impl Entry {
         let number = || first.parse().ok();
         Some(match kind {
             "ready" => Self::Ready,
-            "acked" => Self::Acked { number: number()?, at_ms: why.parse().ok()? },
+            "acked" => Self::Acked {
+                number: number()?,
+                at_ms: why.parse().ok()?,
+            },
             "refused" => Self::Refused { number: number()? },
-            "failed" => Self::Failed { number: number()?, why: why.to_owned() },
-            "unknown" => Self::Unknown { number: number()?, why: why.to_owned() },
+            "failed" => Self::Failed {
+                number: number()?,
+                why: why.to_owned(),
+            },
+            "unknown" => Self::Unknown {
+                number: number()?,
+                why: why.to_owned(),
+            },
             "unfit" => Self::Unfit { why: rest.to_owned() },
             "died" => Self::Died { why: rest.to_owned() },
             _ => return None,
@@ -97,13 +106,19 @@ impl Notes {
 
     /// Follows a file that need not exist yet.
     pub(super) fn of_file(path: &Path) -> Self {
-        Self::File(Tail { path: path.to_owned(), file: None, rest: String::new() })
+        Self::File(Tail {
+            path: path.to_owned(),
+            file: None,
+            rest: String::new(),
+        })
     }
 
     /// What was noted since the last call.
     pub(super) fn take(&mut self) -> io::Result<Vec<Entry>> {
         match self {
-            Self::Memory(entries) => Ok(std::mem::take(&mut *entries.lock().unwrap_or_else(PoisonError::into_inner))),
+            Self::Memory(entries) => Ok(std::mem::take(
+                &mut *entries.lock().unwrap_or_else(PoisonError::into_inner),
+            )),
             Self::File(tail) => tail.take(),
         }
     }
@@ -132,7 +147,10 @@ impl Tail {
         let whole = self.rest.rfind('\n').map_or(0, |end| end + 1);
         let lines: String = self.rest.drain(..whole).collect();
         let bad = |line: &str| io::Error::other(format!("{}: {line:?} is no note", self.path.display()));
-        lines.lines().map(|line| Entry::parse(line).ok_or_else(|| bad(line))).collect()
+        lines
+            .lines()
+            .map(|line| Entry::parse(line).ok_or_else(|| bad(line)))
+            .collect()
     }
 }
 
@@ -176,12 +194,25 @@ mod tests {
         let journal = Journal::File(Arc::new(File::create(&path).unwrap()));
         let entries = [
             Entry::Ready,
-            Entry::Acked { number: 1_000_000_001, at_ms: 77 },
+            Entry::Acked {
+                number: 1_000_000_001,
+                at_ms: 77,
+            },
             Entry::Refused { number: 3 },
-            Entry::Failed { number: 4, why: "no such table: orders".to_owned() },
-            Entry::Unknown { number: 5, why: "broken pipe".to_owned() },
-            Entry::Unfit { why: "schema too new".to_owned() },
-            Entry::Died { why: "superseded".to_owned() },
+            Entry::Failed {
+                number: 4,
+                why: "no such table: orders".to_owned(),
+            },
+            Entry::Unknown {
+                number: 5,
+                why: "broken pipe".to_owned(),
+            },
+            Entry::Unfit {
+                why: "schema too new".to_owned(),
+            },
+            Entry::Died {
+                why: "superseded".to_owned(),
+            },
         ];
         for entry in &entries {
             journal.note(entry.clone()).unwrap();
@@ -199,14 +230,23 @@ mod tests {
         file.write_all(b"acked 12 3").unwrap();
         assert_eq!(notes.take().unwrap(), []);
         file.write_all(b"4\n").unwrap();
-        assert_eq!(notes.take().unwrap(), [Entry::Acked { number: 12, at_ms: 34 }]);
+        assert_eq!(
+            notes.take().unwrap(),
+            [Entry::Acked {
+                number: 12,
+                at_ms: 34
+            }]
+        );
         file.write_all(b"acked twelve 3\n").unwrap();
         assert!(notes.take().unwrap_err().to_string().contains("is no note"));
     }
 
     #[test]
     fn a_message_of_several_lines_stays_one_note() {
-        let entry = Entry::Failed { number: 1, why: "a\nb".to_owned() };
+        let entry = Entry::Failed {
+            number: 1,
+            why: "a\nb".to_owned(),
+        };
         assert_eq!(entry.line(), "failed 1 a b\n");
     }
 }

@@ -13,6 +13,11 @@ const PLACEHOLDER: &str = "{region}";
 /// The demo's regions, in the order of the waves.
 pub(super) const REGIONS: [&str; 2] = ["eu-west-1", "us-east-1"];
 
+/// Rows before, so many that migrating them can be watched: a server, on the same machine as everything that writes
+/// to it and with its barrier in every row's way, takes longer for each.
+const ROWS_SQLITE: u32 = 300_000;
+const ROWS_SERVER: u32 = 20_000;
+
 /// Flags of `lockkeeper demo`.
 #[derive(Debug, Args)]
 pub(super) struct DemoFlags {
@@ -22,9 +27,10 @@ pub(super) struct DemoFlags {
     /// Leave the leader alone
     #[arg(long)]
     no_kill: bool,
-    /// Rows that each database holds before, so that its migrations take a moment
-    #[arg(long, value_name = "N", default_value_t = 300_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
-    rows: u32,
+    /// Rows that each database holds before, so that its migrations take a moment [default: 300000 on SQLite, 20000 on
+    /// servers]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    rows: Option<u32>,
     /// etcd://HOST:PORT[,HOST:PORT]: coordinators and agents are then processes [default: a store in memory]
     #[arg(long, value_name = "STORE")]
     store: Option<String>,
@@ -61,12 +67,17 @@ impl Plan {
 
 impl DemoFlags {
     pub(super) fn settle(self) -> Result<Plan, Failure> {
+        let dsns = self.dsn.as_deref().map(dsns).transpose()?;
+        let on_a_server = dsns
+            .as_ref()
+            .is_some_and(|dsns| !dsns.iter().all(|dsn| dsn.starts_with("sqlite")));
+        let rows = if on_a_server { ROWS_SERVER } else { ROWS_SQLITE };
         Ok(Plan {
             writers: self.agents,
             kill: !self.no_kill,
-            rows: self.rows,
+            rows: self.rows.unwrap_or(rows),
             etcd: self.store.as_deref().map(etcd).transpose()?,
-            dsns: self.dsn.as_deref().map(dsns).transpose()?,
+            dsns,
         })
     }
 }
@@ -77,7 +88,10 @@ fn etcd(store: &str) -> Result<Vec<String>, Failure> {
             .hint("without --store it keeps its state in memory; a store in a folder serves one coordinator, not three"));
     };
     let endpoints: Vec<String> = endpoints.split(',').map(str::to_owned).collect();
-    match endpoints.iter().find(|e| e.rsplit_once(':').is_none_or(|(_, port)| port.parse::<u16>().is_err())) {
+    match endpoints.iter().find(|e| {
+        e.rsplit_once(':')
+            .is_none_or(|(_, port)| port.parse::<u16>().is_err())
+    }) {
         Some(bad) => Err(Failure::usage(format!("--store: {bad:?} is no HOST:PORT"))),
         None => Ok(endpoints),
     }
@@ -88,7 +102,10 @@ fn dsns(template: &str) -> Result<Vec<String>, Failure> {
         return Err(Failure::usage(format!("--dsn: there is no {PLACEHOLDER} in it"))
             .hint("each region needs a database of its own: postgres://user@host/demo_{region}"));
     }
-    let dsns: Vec<String> = REGIONS.iter().map(|region| template.replace(PLACEHOLDER, region)).collect();
+    let dsns: Vec<String> = REGIONS
+        .iter()
+        .map(|region| template.replace(PLACEHOLDER, region))
+        .collect();
     let mut places = Vec::new();
     for text in &dsns {
         let dsn = Dsn::parse(text).map_err(|e| Failure::usage(format!("--dsn: {e}")))?;
@@ -120,10 +137,23 @@ mod tests {
     fn what_cannot_be_run_is_refused() {
         let problem = |template: &str| dsns(template).unwrap_err().message();
         assert_eq!(problem("postgres://h/demo"), "--dsn: there is no {region} in it");
-        assert_eq!(problem("postgres://h/demo?application_name={region}"), "--dsn: both regions would have the same database");
+        assert_eq!(
+            problem("postgres://h/demo?application_name={region}"),
+            "--dsn: both regions would have the same database"
+        );
         assert!(problem("oracle://h/{region}").contains("scheme \"oracle\" is unknown"));
-        assert!(etcd("embedded:/tmp/x").unwrap_err().message().contains("etcd://HOST:PORT"));
-        assert!(etcd("etcd://a:2379,b").unwrap_err().message().contains("\"b\" is no HOST:PORT"));
+        assert!(
+            etcd("embedded:/tmp/x")
+                .unwrap_err()
+                .message()
+                .contains("etcd://HOST:PORT")
+        );
+        assert!(
+            etcd("etcd://a:2379,b")
+                .unwrap_err()
+                .message()
+                .contains("\"b\" is no HOST:PORT")
+        );
         assert_eq!(etcd("etcd://a:1,b:2").unwrap(), ["a:1", "b:2"]);
     }
 }

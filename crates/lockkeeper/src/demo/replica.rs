@@ -170,16 +170,29 @@ impl Replica<'_> {
             }
         };
         let entry = match outcome {
-            Some(Ok(())) => Entry::Acked { number, at_ms: BootClock.now().0 },
+            Some(Ok(())) => Entry::Acked {
+                number,
+                at_ms: BootClock.now().0,
+            },
             Some(Err(WriteError::Agent(error))) => return Err(error.to_string()),
-            Some(Err(error @ WriteError::DeadlinePassed)) => Entry::Unknown { number, why: error.to_string() },
-            Some(Err(WriteError::Write(error @ InsertError::Unknown(_)))) => {
-                Entry::Unknown { number, why: error.to_string() }
-            }
-            Some(Err(error)) => Entry::Failed { number, why: error.to_string() },
+            Some(Err(error @ WriteError::DeadlinePassed)) => Entry::Unknown {
+                number,
+                why: error.to_string(),
+            },
+            Some(Err(WriteError::Write(error @ InsertError::Unknown(_)))) => Entry::Unknown {
+                number,
+                why: error.to_string(),
+            },
+            Some(Err(error)) => Entry::Failed {
+                number,
+                why: error.to_string(),
+            },
             // Refused, and waiting for the gate when the time was up: the transaction was rolled back.
             None if !under_way.load(Ordering::Relaxed) => return Ok(false),
-            None => Entry::Unknown { number, why: "given up at the stop".to_owned() },
+            None => Entry::Unknown {
+                number,
+                why: "given up at the stop".to_owned(),
+            },
         };
         let failed = !matches!(entry, Entry::Acked { .. });
         self.note(entry)?;
@@ -196,7 +209,9 @@ impl Replica<'_> {
         };
         loop {
             let why = match &*views.borrow_and_update() {
-                TargetView::Fenced(fence) if matches!(fence.cause, Cause::SchemaTooNew | Cause::SchemaTooOld) => {
+                TargetView::Fenced(fence)
+                    if matches!(fence.cause, Cause::SchemaTooNew | Cause::SchemaTooOld) =>
+                {
                     Some(fence.to_string())
                 }
                 TargetView::Fenced(_) | TargetView::Open { .. } => None,
@@ -211,6 +226,8 @@ impl Replica<'_> {
     }
 
     fn note(&self, entry: Entry) -> Result<(), String> {
-        self.journal.note(entry).map_err(|e| format!("write the journal: {e}"))
+        self.journal
+            .note(entry)
+            .map_err(|e| format!("write the journal: {e}"))
     }
 }

@@ -89,7 +89,11 @@ impl Rate {
         if passed >= RATE_OVER {
             #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
             let more = acked.saturating_sub(self.acked) as f64;
-            *self = Self { since: Instant::now(), acked, per_second: more / passed.as_secs_f64() };
+            *self = Self {
+                since: Instant::now(),
+                acked,
+                per_second: more / passed.as_secs_f64(),
+            };
         }
         self.per_second
     }
@@ -140,21 +144,43 @@ impl Screen {
         for region in &scene.regions {
             let before = self.shown.regions.iter().find(|r| r.name == region.name);
             if before.map_or(v1::TargetState::Unspecified, |r| r.state) != region.state {
-                let reason = if region.reason.is_empty() { String::new() } else { format!(": {}", region.reason) };
-                self.say(format_args!("{:<10}  {}{reason}", region.name, target_state(region.state)));
+                let reason = if region.reason.is_empty() {
+                    String::new()
+                } else {
+                    format!(": {}", region.reason)
+                };
+                self.say(format_args!(
+                    "{:<10}  {}{reason}",
+                    region.name,
+                    target_state(region.state)
+                ));
             }
         }
     }
 
     fn tell_numbers(&mut self, scene: &Scene) {
-        let waits: Vec<_> = scene.regions.iter().filter_map(|r| Some((r.name, waiting(r)?))).collect();
+        let waits: Vec<_> = scene
+            .regions
+            .iter()
+            .filter_map(|r| Some((r.name, waiting(r)?)))
+            .collect();
         if !waits.is_empty() && self.waits_told.is_none_or(|told| told.elapsed() >= WAITS_EVERY) {
-            waits.iter().for_each(|(region, waits)| self.say(format_args!("{region:<10}  {waits}")));
+            waits
+                .iter()
+                .for_each(|(region, waits)| self.say(format_args!("{region:<10}  {waits}")));
             self.waits_told = Some(Instant::now());
         }
         if self.writes_told.elapsed() >= WRITES_EVERY {
-            let writes: Vec<String> = scene.regions.iter().map(|r| format!("{} {}", r.name, r.acked)).collect();
-            self.say(format_args!("writes: {}; agents: {}", writes.join(", "), agents(&scene.agents)));
+            let writes: Vec<String> = scene
+                .regions
+                .iter()
+                .map(|r| format!("{} {}", r.name, r.acked))
+                .collect();
+            self.say(format_args!(
+                "writes: {}; agents: {}",
+                writes.join(", "),
+                agents(&scene.agents)
+            ));
             self.writes_told = Instant::now();
         }
     }
@@ -163,14 +189,21 @@ impl Screen {
 impl Bars {
     fn new(regions: &[&'static str]) -> Self {
         let all = MultiProgress::new();
-        let plain = |template: &str| ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        let plain = |template: &str| {
+            ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+        };
         let line = |template| {
             let bar = all.add(ProgressBar::new(WAY.len() as u64 - 1));
             bar.set_style(plain(template).progress_chars("=> "));
             bar
         };
         let head = line("{msg}");
-        let of_region = |region: &&'static str| (*region, (line("{prefix:<10} [{bar:24}] {msg}"), line("           {msg}")));
+        let of_region = |region: &&'static str| {
+            (
+                *region,
+                (line("{prefix:<10} [{bar:24}] {msg}"), line("           {msg}")),
+            )
+        };
         let regions = regions.iter().map(of_region).collect();
         Self { all, head, regions }
     }
@@ -180,12 +213,19 @@ impl Bars {
             Some((coordinator, epoch)) => format!("{coordinator} ({epoch})"),
             None => "nobody".to_owned(),
         };
-        self.head.set_message(format!("leader     {leader}   agents: {}", agents(&scene.agents)));
+        self.head
+            .set_message(format!("leader     {leader}   agents: {}", agents(&scene.agents)));
         for region in &scene.regions {
-            let Some((bar, waits)) = self.regions.get(region.name) else { continue };
+            let Some((bar, waits)) = self.regions.get(region.name) else {
+                continue;
+            };
             let rate = rates
                 .entry(region.name)
-                .or_insert_with(|| Rate { since: Instant::now(), acked: region.acked, per_second: 0.0 })
+                .or_insert_with(|| Rate {
+                    since: Instant::now(),
+                    acked: region.acked,
+                    per_second: 0.0,
+                })
                 .count(region.acked);
             if let Some(place) = WAY.iter().position(|state| *state == region.state) {
                 bar.set_position(place as u64);
@@ -193,7 +233,10 @@ impl Bars {
             let gate = if region.closed { "closed" } else { "open" };
             let state = target_state(region.state);
             bar.set_prefix(region.name);
-            bar.set_message(format!("{state:<9} gate {gate:<6} {} writes, {rate:.0}/s, version {}", region.acked, region.version));
+            bar.set_message(format!(
+                "{state:<9} gate {gate:<6} {} writes, {rate:.0}/s, version {}",
+                region.acked, region.version
+            ));
             waits.set_message(waiting(region).unwrap_or_default());
         }
     }
@@ -216,6 +259,12 @@ fn waiting(region: &Region) -> Option<String> {
 }
 
 fn agents(counts: &v1::AgentCounts) -> String {
-    let v1::AgentCounts { open, draining, fenced, waiting, lost } = counts;
+    let v1::AgentCounts {
+        open,
+        draining,
+        fenced,
+        waiting,
+        lost,
+    } = counts;
     format!("{open} open, {draining} draining, {fenced} fenced, {waiting} waiting, {lost} lost")
 }

@@ -114,7 +114,9 @@ mod tests {
         let names = |folder: &Path, prefix: &str| -> Vec<String> {
             let files = fs::read_dir(folder).unwrap().map(Result::unwrap);
             let files = files.filter(|f| f.file_type().unwrap().is_file());
-            files.map(|f| format!("{prefix}{}", f.file_name().to_str().unwrap())).collect()
+            files
+                .map(|f| format!("{prefix}{}", f.file_name().to_str().unwrap()))
+                .collect()
         };
         let mut on_disk = names(&dir, "");
         on_disk.extend(names(&dir.join("verify"), "verify/"));
@@ -127,9 +129,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let folder = unpack(dir.path()).unwrap();
         let history = |dialect| {
-            let set = source::load(&[folder.clone()], Some(Layout::Pop), dialect).unwrap();
+            let set = source::load(std::slice::from_ref(&folder), Some(Layout::Pop), dialect).unwrap();
             assert!(set.migrations.iter().all(|m| m.down.is_some()));
-            set.migrations.iter().map(|m| (m.version.0.clone(), m.name.clone())).collect::<Vec<_>>()
+            set.migrations
+                .iter()
+                .map(|m| (m.version.0.clone(), m.name.clone()))
+                .collect::<Vec<_>>()
         };
         let postgres = history(Dialect::Postgres);
         assert_eq!(postgres.len(), 5);

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use lockkeeper_core::rollout::OnFailure;
 use lockkeeper_core::spec::{
-    DEFAULT_BUDGET, DsnReference, FenceMode, MigrationsSpec, OneOrMany, RolloutSpec, RowInvariant, TargetSpec, WaveSpec,
+    DEFAULT_BUDGET, DsnReference, FenceMode, MigrationsSpec, OneOrMany, RolloutSpec, RowInvariant,
+    TargetSpec, WaveSpec,
 };
 use lockkeeper_core::strength::Strength;
 use lockkeeper_proto::v1;
@@ -78,7 +79,10 @@ impl Story {
     async fn begin(plan: Plan) -> Result<Self, Failure> {
         let began = Instant::now();
         let failed = |e: std::io::Error| Failure::new(Exit::Error, format!("make a temporary folder: {e}"));
-        let dir = tempfile::Builder::new().prefix("lockkeeper-demo-").tempdir().map_err(failed)?;
+        let dir = tempfile::Builder::new()
+            .prefix("lockkeeper-demo-")
+            .tempdir()
+            .map_err(failed)?;
         let migrations = service::unpack(dir.path()).map_err(failed)?;
         let screen = Screen::new(&REGIONS);
         let mut databases = Vec::new();
@@ -88,11 +92,19 @@ impl Story {
         }
         for database in &databases {
             match database.make().await? {
-                Before::EarlierDemo => screen.say(format_args!("dropped {}, which held an earlier demo", database.place)),
+                Before::EarlierDemo => screen.say(format_args!(
+                    "dropped {}, which held an earlier demo",
+                    database.place
+                )),
                 Before::Made | Before::Empty => {}
             }
             database.fill(&migrations, plan.rows).await?;
-            screen.say(format_args!("{} is at version {} with {} rows", database.place, service::FIRST, plan.rows));
+            screen.say(format_args!(
+                "{} is at version {} with {} rows",
+                database.place,
+                service::FIRST,
+                plan.rows
+            ));
         }
         let etcd_fleet = format!("demo-{}", uuid::Uuid::new_v4().simple());
         let coordinators = match &plan.etcd {
@@ -116,18 +128,32 @@ impl Story {
             dir,
         };
         let all = story.coordinators.addresses().len();
-        story.wait("coordinators to elect a leader", |story| {
-            let seen = story.fleet.seen.borrow();
-            seen.status.leader.is_some() && seen.status.coordinators.len() == all
-        })
-        .await?;
-        let targets = story.databases.iter().map(|d| target(d, &migrations)).collect::<Result<Vec<_>, Failure>>()?;
-        story.control.apply_targets(targets.into_iter().map(Into::into).collect()).await?;
-        story.wait("gates of both regions", |story| {
-            let seen = story.fleet.seen.borrow();
-            seen.status.targets.iter().filter(|t| t.gate() == v1::GateState::Open).count() == REGIONS.len()
-        })
-        .await?;
+        story
+            .wait("coordinators to elect a leader", |story| {
+                let seen = story.fleet.seen.borrow();
+                seen.status.leader.is_some() && seen.status.coordinators.len() == all
+            })
+            .await?;
+        let targets = story
+            .databases
+            .iter()
+            .map(|d| target(d, &migrations))
+            .collect::<Result<Vec<_>, Failure>>()?;
+        story
+            .control
+            .apply_targets(targets.into_iter().map(Into::into).collect())
+            .await?;
+        story
+            .wait("gates of both regions", |story| {
+                let seen = story.fleet.seen.borrow();
+                seen.status
+                    .targets
+                    .iter()
+                    .filter(|t| t.gate() == v1::GateState::Open)
+                    .count()
+                    == REGIONS.len()
+            })
+            .await?;
         Ok(story)
     }
 
@@ -135,7 +161,10 @@ impl Story {
     async fn start_writing(&mut self) -> Result<(), Failure> {
         let servers = self.coordinators.addresses();
         let how = match self.plan.replicas_are_processes() {
-            true => How::Processes { dir: self.dir.path(), servers: &servers },
+            true => How::Processes {
+                dir: self.dir.path(),
+                servers: &servers,
+            },
             false => How::Tasks { servers: &servers },
         };
         let regions = u32::try_from(REGIONS.len()).unwrap_or(1);
@@ -145,7 +174,8 @@ impl Story {
             self.agents.start(&how, database, Release::One, count)?;
         }
         for database in &self.databases {
-            self.agents.start(&how, database, Release::Two, WAITING_PER_REGION)?;
+            self.agents
+                .start(&how, database, Release::Two, WAITING_PER_REGION)?;
         }
         let waiting = WAITING_PER_REGION * regions;
         self.screen.say(format_args!(
@@ -155,7 +185,8 @@ impl Story {
         ));
         let all = self.plan.writers + waiting;
         self.wait("replicas to register and write", |story| {
-            let writes = |known: &super::agents::Known| !known.tally.acked.is_empty() || known.release == Release::Two;
+            let writes =
+                |known: &super::agents::Known| !known.tally.acked.is_empty() || known.release == Release::Two;
             let agents = story.fleet.seen.borrow().status.agents.unwrap_or_default();
             story.agents.known.iter().all(writes) && agents.open + agents.fenced >= all
         })
@@ -167,7 +198,10 @@ impl Story {
     async fn roll_out(&mut self) -> Result<v1::Rollout, Failure> {
         let id = format!("demo-{}", std::process::id());
         self.control.create_rollout(&id, rollout_spec()?.into()).await?;
-        self.screen.say(format_args!("rollout {id} to the newest version: first {}, then {}", REGIONS[0], REGIONS[1]));
+        self.screen.say(format_args!(
+            "rollout {id} to the newest version: first {}, then {}",
+            REGIONS[0], REGIONS[1]
+        ));
         let until = Instant::now() + ROLLOUT;
         let mut changes = Rollout::watch(self.control.clone(), id.clone());
         let mut kill_at = None;
@@ -191,7 +225,10 @@ impl Story {
                 break;
             }
             if Instant::now() >= until {
-                self.screen.say(format_args!("the rollout is not over after {} s", ROLLOUT.as_secs()));
+                self.screen.say(format_args!(
+                    "the rollout is not over after {} s",
+                    ROLLOUT.as_secs()
+                ));
                 break;
             }
         }
@@ -200,24 +237,36 @@ impl Story {
     }
 
     fn first_state(&self) -> v1::TargetState {
-        self.rollout.targets.first().map_or(v1::TargetState::Unspecified, v1::RolloutTarget::state)
+        self.rollout
+            .targets
+            .first()
+            .map_or(v1::TargetState::Unspecified, v1::RolloutTarget::state)
     }
 
     /// The first region has begun to migrate; a change that was not seen must not spare the leader.
     fn is_in_the_middle(&self) -> bool {
-        use v1::TargetState::{Pending, Preflight, Fencing, Unspecified};
+        use v1::TargetState::{Fencing, Pending, Preflight, Unspecified};
         !matches!(self.first_state(), Unspecified | Pending | Preflight | Fencing)
     }
 
     async fn kill_leader(&mut self) -> Result<(), Failure> {
         let status = self.control.status().await?;
         let Some(leader) = status.leader else {
-            return Err(Failure::new(Exit::Error, "kill the leader: nobody leads at this moment"));
+            return Err(Failure::new(
+                Exit::Error,
+                "kill the leader: nobody leads at this moment",
+            ));
         };
         let how = self.coordinators.kill(&leader.coordinator)?;
         let during = target_state(self.first_state());
-        self.screen.say(format_args!("KILLED the leader {} in {during}: {how}", leader.coordinator));
-        self.killed = Some(Killed { coordinator: leader.coordinator, during });
+        self.screen.say(format_args!(
+            "KILLED the leader {} in {during}: {how}",
+            leader.coordinator
+        ));
+        self.killed = Some(Killed {
+            coordinator: leader.coordinator,
+            during,
+        });
         Ok(())
     }
 
@@ -228,10 +277,15 @@ impl Story {
         }
         let written = |story: &Self| {
             let of = |region: &'static str| story.agents.of(region, Release::Two);
-            REGIONS.into_iter().all(|region| of(region).all(|known| !known.tally.acked.is_empty()))
+            REGIONS
+                .into_iter()
+                .all(|region| of(region).all(|known| !known.tally.acked.is_empty()))
         };
         if timeout(HANDED_OVER, self.until(written)).await.is_err() {
-            self.screen.say(format_args!("not every replica of release 2 has written after {} s", HANDED_OVER.as_secs()));
+            self.screen.say(format_args!(
+                "not every replica of release 2 has written after {} s",
+                HANDED_OVER.as_secs()
+            ));
         }
         self.look_on(QUIET_TIME).await
     }
@@ -242,13 +296,22 @@ impl Story {
         if let Some(death) = self.agents.first_death() {
             broken.push(format!("a replica ended: {death}"));
         }
-        self.screen.say("stopping the replicas and the coordinators, then counting");
+        self.screen
+            .say("stopping the replicas and the coordinators, then counting");
         self.agents.stop().await?;
         self.draw()?;
         let seen = self.fleet.seen.borrow().clone();
         self.coordinators.leave().await;
-        let unfit = self.agents.known.iter().find_map(|known| Some(format!("{}: {}", known.name, known.tally.unfit.as_ref()?)));
-        let regions = || REGIONS.into_iter().map(|region| self.agents.known.iter().filter(move |k| k.region == region));
+        let unfit = self
+            .agents
+            .known
+            .iter()
+            .find_map(|known| Some(format!("{}: {}", known.name, known.tally.unfit.as_ref()?)));
+        let regions = || {
+            REGIONS
+                .into_iter()
+                .map(|region| self.agents.known.iter().filter(move |k| k.region == region))
+        };
         let mut summary = Summary {
             agents: self.plan.writers,
             agents_waiting: WAITING_PER_REGION * u32::try_from(REGIONS.len()).unwrap_or(1),
@@ -259,11 +322,15 @@ impl Story {
             writes_doubled: 0,
             writes_refused: 0,
             writes_failed: 0,
+            failures: Vec::new(),
             writes_unknown_found: 0,
             writes_unclaimed: 0,
             writes_while_fenced: 0,
             old_rows_lost: 0,
-            longest_pause_ms: regions().map(|known| longest_pause_ms(known.map(|k| &k.tally))).max().unwrap_or(0),
+            longest_pause_ms: regions()
+                .map(|known| longest_pause_ms(known.map(|k| &k.tally)))
+                .max()
+                .unwrap_or(0),
             leader_changes: seen.leader_changes(),
             killed: self.killed.take(),
             targets: rollout.targets.iter().map(Target::of).collect(),
@@ -276,12 +343,19 @@ impl Story {
         for target in &rollout.targets {
             match rows_while_fenced(target) {
                 Some(rows) => summary.writes_while_fenced += rows,
-                None => summary.broken.push(format!("{}: the database was not asked for its rows around the fence", target.name)),
+                None => summary.broken.push(format!(
+                    "{}: the database was not asked for its rows around the fence",
+                    target.name
+                )),
             }
         }
         for (database, known) in self.databases.iter().zip(regions()) {
             let contents = database.contents().await?;
-            summary.add(&audit(&contents, known.map(|k| &k.tally), i64::from(self.plan.rows)));
+            summary.add(&audit(
+                &contents,
+                known.map(|k| &k.tally),
+                i64::from(self.plan.rows),
+            ));
         }
         self.require(&mut summary);
         summary.duration_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -320,7 +394,8 @@ impl Story {
         if let Some(etcd) = &self.plan.etcd
             && let Err(error) = super::coordinators::forget(etcd, &self.etcd_fleet).await
         {
-            self.screen.say(format_args!("fleet {} is left in etcd: {error}", self.etcd_fleet));
+            self.screen
+                .say(format_args!("fleet {} is left in etcd: {error}", self.etcd_fleet));
         }
     }
 
@@ -328,7 +403,10 @@ impl Story {
     async fn wait(&mut self, what: &str, done: impl Fn(&Self) -> bool) -> Result<(), Failure> {
         match timeout(READY, self.until(done)).await {
             Ok(done) => done,
-            Err(_) => Err(Failure::new(Exit::TimedOut, format!("wait for {what}: not there after {} s", READY.as_secs()))),
+            Err(_) => Err(Failure::new(
+                Exit::TimedOut,
+                format!("wait for {what}: not there after {} s", READY.as_secs()),
+            )),
         }
     }
 
@@ -376,7 +454,11 @@ impl Story {
             }
         };
         let scene = Scene {
-            leader: seen.status.leader.as_ref().map(|l| (l.coordinator.clone(), l.epoch.clone())),
+            leader: seen
+                .status
+                .leader
+                .as_ref()
+                .map(|l| (l.coordinator.clone(), l.epoch.clone())),
             agents: seen.status.agents.unwrap_or_default(),
             regions: self.databases.iter().map(region).collect(),
         };
@@ -391,7 +473,10 @@ fn bad_name(error: impl std::fmt::Display) -> Failure {
 
 fn target(database: &RegionDatabase, migrations: &std::path::Path) -> Result<TargetSpec, Failure> {
     // Orders keep their numbers in every version, so that these can be asked before and after.
-    let invariant = |name: &str, query: &str| RowInvariant { name: name.to_owned(), query: query.to_owned() };
+    let invariant = |name: &str, query: &str| RowInvariant {
+        name: name.to_owned(),
+        query: query.to_owned(),
+    };
     Ok(TargetSpec {
         name: service::target(database.region).parse().map_err(bad_name)?,
         service: service::NAME.parse().map_err(bad_name)?,
@@ -412,7 +497,12 @@ fn target(database: &RegionDatabase, migrations: &std::path::Path) -> Result<Tar
 }
 
 fn rollout_spec() -> Result<RolloutSpec, Failure> {
-    let wave = |region: &str| Ok(WaveSpec { regions: vec![region.parse().map_err(bad_name)?], ..WaveSpec::default() });
+    let wave = |region: &str| {
+        Ok(WaveSpec {
+            regions: vec![region.parse().map_err(bad_name)?],
+            ..WaveSpec::default()
+        })
+    };
     Ok(RolloutSpec {
         service: service::NAME.parse().map_err(bad_name)?,
         release: Release::Two.name().to_owned(),

@@ -8,6 +8,9 @@ use crate::exit::Exit;
 use crate::output;
 use crate::text::{millis, target_state};
 
+/// Most failed writes that are told one by one.
+const FAILURES_SHOWN_MAX: usize = 5;
+
 /// What came of the demo. The names are part of the interface.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Summary {
@@ -23,6 +26,8 @@ pub(super) struct Summary {
     /// Refusals by the database's own fence; each such write was tried again.
     pub(super) writes_refused: u64,
     pub(super) writes_failed: usize,
+    /// Why some of them failed.
+    pub(super) failures: Vec<String>,
     /// Writes whose answer was lost and that are there.
     pub(super) writes_unknown_found: usize,
     /// Rows that nobody claims to have written.
@@ -111,6 +116,8 @@ impl Summary {
         self.writes_doubled += audit.doubled;
         self.writes_refused += audit.refused;
         self.writes_failed += audit.failed;
+        let room = FAILURES_SHOWN_MAX.saturating_sub(self.failures.len());
+        self.failures.extend(audit.failures.iter().take(room).cloned());
         self.writes_unknown_found += audit.unknown_found;
         self.writes_unclaimed += audit.unclaimed;
         self.old_rows_lost += audit.old_lost;
@@ -127,8 +134,14 @@ impl Summary {
         must_be_none("acknowledged writes are lost", self.writes_lost as u64);
         must_be_none("writes are there more than once", self.writes_doubled as u64);
         must_be_none("writes failed", self.writes_failed as u64);
-        must_be_none("writes came while their region was fenced", self.writes_while_fenced);
-        must_be_none("rows are there that nobody claims to have written", self.writes_unclaimed as u64);
+        must_be_none(
+            "writes came while their region was fenced",
+            self.writes_while_fenced,
+        );
+        must_be_none(
+            "rows are there that nobody claims to have written",
+            self.writes_unclaimed as u64,
+        );
         must_be_none("rows from before are gone", self.old_rows_lost as u64);
         if self.writes_acknowledged == 0 {
             broken.push("nothing was written".to_owned());
@@ -156,10 +169,23 @@ impl Summary {
     pub(super) fn text(&self) -> String {
         let ms = |ms: Option<i64>| ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms} ms"));
         let row = |t: &Target| {
-            vec![t.name.clone(), format!("{} -> {}", t.from, t.to), ms(t.fence_ms), ms(t.migrate_ms), ms(t.verify_ms), ms(t.total_ms), t.state.clone()]
+            vec![
+                t.name.clone(),
+                format!("{} -> {}", t.from, t.to),
+                ms(t.fence_ms),
+                ms(t.migrate_ms),
+                ms(t.verify_ms),
+                ms(t.total_ms),
+                t.state.clone(),
+            ]
         };
-        let header = ["TARGET", "VERSION", "FENCE", "MIGRATE", "VERIFY", "TOTAL", "STATE"];
-        let mut text = format!("\n{}\n", output::table(&header, &self.targets.iter().map(row).collect::<Vec<_>>()));
+        let header = [
+            "TARGET", "VERSION", "FENCE", "MIGRATE", "VERIFY", "TOTAL", "STATE",
+        ];
+        let mut text = format!(
+            "\n{}\n",
+            output::table(&header, &self.targets.iter().map(row).collect::<Vec<_>>())
+        );
         let mut line = |what: &str, value: String| text += &format!("{what:<24}{value}\n");
         line("writes acknowledged", self.writes_acknowledged.to_string());
         line("  found", self.writes_found.to_string());
@@ -168,14 +194,23 @@ impl Summary {
         line("  while fenced", self.writes_while_fenced.to_string());
         line("refused, tried again", self.writes_refused.to_string());
         line("failed", self.writes_failed.to_string());
+        for failure in &self.failures {
+            line("", failure.clone());
+        }
         if self.writes_unknown_found > 0 {
             line("answer lost, but there", self.writes_unknown_found.to_string());
         }
         #[expect(clippy::cast_precision_loss, reason = "seconds for people")]
         let seconds = |ms: u64| format!("{:.1} s", ms as f64 / 1000.0);
         line("longest pause", seconds(self.longest_pause_ms));
-        let killed = self.killed.as_ref().map(|k| format!(" ({} was killed during {})", k.coordinator, k.during));
-        line("leader changes", format!("{}{}", self.leader_changes, killed.unwrap_or_default()));
+        let killed = self
+            .killed
+            .as_ref()
+            .map(|k| format!(" ({} was killed during {})", k.coordinator, k.during));
+        line(
+            "leader changes",
+            format!("{}{}", self.leader_changes, killed.unwrap_or_default()),
+        );
         if let Some(reason) = &self.fenced_reason {
             line("release 1 is told", reason.clone());
         }
@@ -208,8 +243,16 @@ mod tests {
     fn the_database_counts_what_came_while_fenced() {
         assert_eq!(rows_while_fenced(&target(("10", "10"), ("55", "55"))), Some(0));
         assert_eq!(rows_while_fenced(&target(("10", "12"), ("55", "78"))), Some(2));
-        assert_eq!(rows_while_fenced(&target(("10", "10"), ("55", "56"))), Some(1), "one went and one came");
-        assert_eq!(rows_while_fenced(&target(("10", ""), ("55", ""))), None, "not asked the second time");
+        assert_eq!(
+            rows_while_fenced(&target(("10", "10"), ("55", "56"))),
+            Some(1),
+            "one went and one came"
+        );
+        assert_eq!(
+            rows_while_fenced(&target(("10", ""), ("55", ""))),
+            None,
+            "not asked the second time"
+        );
         assert_eq!(rows_while_fenced(&v1::RolloutTarget::default()), None);
     }
 }

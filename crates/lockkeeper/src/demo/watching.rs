@@ -37,7 +37,8 @@ impl Seen {
         if let Some(leader) = &status.leader
             && self.leaders.iter().all(|(epoch, _)| *epoch != leader.epoch)
         {
-            self.leaders.push((leader.epoch.clone(), leader.coordinator.clone()));
+            self.leaders
+                .push((leader.epoch.clone(), leader.coordinator.clone()));
         }
         self.status = status;
     }
@@ -62,7 +63,10 @@ impl Fleet {
             loop {
                 // Without an answer the picture stays; the story has its own patience.
                 if let Ok(status) = control.status().await {
-                    let closed = status.targets.iter().filter(|t| t.gate() == v1::GateState::Closed);
+                    let closed = status
+                        .targets
+                        .iter()
+                        .filter(|t| t.gate() == v1::GateState::Closed);
                     let closed: Vec<String> = closed.map(|t| t.name.clone()).collect();
                     publish.send_modify(|seen| seen.add(status));
                     let waiting = explained(&control, closed).await;
@@ -71,7 +75,10 @@ impl Fleet {
                 tokio::time::sleep(STATUS_EVERY).await;
             }
         });
-        Self { seen, _task: AbortOnDropHandle::new(task) }
+        Self {
+            seen,
+            _task: AbortOnDropHandle::new(task),
+        }
     }
 }
 
@@ -81,7 +88,10 @@ async fn explained(control: &Control, targets: Vec<String>) -> HashMap<String, V
     for target in targets {
         let answer = tokio::time::timeout(EXPLAIN_WITHIN, control.explain(&target)).await;
         if let Ok(Ok(answer)) = answer {
-            let waits = answer.waiting_on.iter().map(|w| format!("{} {}: {}", w.kind, w.who, w.detail));
+            let waits = answer
+                .waiting_on
+                .iter()
+                .map(|w| format!("{} {}: {}", w.kind, w.who, w.detail));
             all.insert(target, waits.collect());
         }
     }
@@ -112,7 +122,10 @@ impl Rollout {
                 tokio::time::sleep(WATCH_AGAIN).await;
             }
         });
-        Self { changes, _task: AbortOnDropHandle::new(task) }
+        Self {
+            changes,
+            _task: AbortOnDropHandle::new(task),
+        }
     }
 
     /// The next change. The watching task lives as long as this, so there is always one to wait for.
@@ -139,7 +152,13 @@ mod tests {
             }),
             ..v1::GetStatusResponse::default()
         };
-        for leader in [Some(("a", "e1.4")), Some(("a", "e1.4")), None, Some(("a", "e1.9")), Some(("b", "e1.12"))] {
+        for leader in [
+            Some(("a", "e1.4")),
+            Some(("a", "e1.4")),
+            None,
+            Some(("a", "e1.9")),
+            Some(("b", "e1.12")),
+        ] {
             seen.add(answer(leader));
         }
         assert_eq!(seen.leader_changes(), 2);

@@ -57,7 +57,10 @@ pub(super) enum Connections {
 
 macro_rules! transaction {
     ($pool:expr, $begin:literal, $statements:expr) => {{
-        let mut transaction = $pool.begin_with($begin).await.map_err(InsertError::NotCommitted)?;
+        let mut transaction = $pool
+            .begin_with($begin)
+            .await
+            .map_err(InsertError::NotCommitted)?;
         for statement in $statements {
             let run = transaction.execute(sqlx::raw_sql(AssertSqlSafe(statement)));
             run.await.map_err(InsertError::NotCommitted)?;
@@ -72,16 +75,24 @@ impl Connections {
         let dsn = Dsn::parse(text).map_err(|e| sqlx::Error::Configuration(Box::new(e)))?;
         Ok(match dsn.dialect() {
             Dialect::Postgres => {
-                let options = PgPoolOptions::new().max_connections(1).acquire_timeout(CONNECT_TIMEOUT);
-                let connect = text.parse::<PgConnectOptions>()?.application_name("lockkeeper demo");
+                let options = PgPoolOptions::new()
+                    .max_connections(1)
+                    .acquire_timeout(CONNECT_TIMEOUT);
+                let connect = text
+                    .parse::<PgConnectOptions>()?
+                    .application_name("lockkeeper demo");
                 Self::Postgres(options.connect_lazy_with(connect))
             }
             Dialect::MySql => {
-                let options = MySqlPoolOptions::new().max_connections(1).acquire_timeout(CONNECT_TIMEOUT);
+                let options = MySqlPoolOptions::new()
+                    .max_connections(1)
+                    .acquire_timeout(CONNECT_TIMEOUT);
                 Self::MySql(options.connect_lazy_with(text.parse::<MySqlConnectOptions>()?))
             }
             Dialect::Sqlite => {
-                let options = SqlitePoolOptions::new().max_connections(1).acquire_timeout(CONNECT_TIMEOUT);
+                let options = SqlitePoolOptions::new()
+                    .max_connections(1)
+                    .acquire_timeout(CONNECT_TIMEOUT);
                 let connect = SqliteConnectOptions::new()
                     .filename(dsn.path().unwrap_or(std::path::Path::new("")))
                     .busy_timeout(SQLITE_BUSY_TIMEOUT);
