@@ -22,7 +22,15 @@ const SETTLE_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct RecordChange {
     key: String,
     expected: u64,
-    value: Option<Vec<u8>>,
+    action: Action,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Action {
+    Put(Vec<u8>),
+    Delete,
+    /// Only compared.
+    Nothing,
 }
 
 impl RecordChange {
@@ -32,7 +40,7 @@ impl RecordChange {
         Self {
             key,
             expected: 0,
-            value: Some(encode(record)),
+            action: Action::Put(encode(record)),
         }
     }
 
@@ -42,7 +50,7 @@ impl RecordChange {
         Self {
             key,
             expected: read.mod_revision,
-            value: Some(encode(record)),
+            action: Action::Put(encode(record)),
         }
     }
 
@@ -52,7 +60,17 @@ impl RecordChange {
         Self {
             key,
             expected: read.mod_revision,
-            value: None,
+            action: Action::Delete,
+        }
+    }
+
+    /// Changes nothing, and lets the commit through only while there is no such record.
+    #[must_use]
+    pub fn absent(key: String) -> Self {
+        Self {
+            key,
+            expected: 0,
+            action: Action::Nothing,
         }
     }
 
@@ -121,14 +139,15 @@ impl LeaderWriter {
         for change in changes {
             txn.guards
                 .push(Guard::ModRevision(change.key.clone(), change.expected));
-            txn.writes.push(match change.value {
-                Some(value) => Write::Put {
+            match change.action {
+                Action::Put(value) => txn.writes.push(Write::Put {
                     key: change.key,
                     value,
                     lease: None,
-                },
-                None => Write::Delete(change.key),
-            });
+                }),
+                Action::Delete => txn.writes.push(Write::Delete(change.key)),
+                Action::Nothing => {}
+            }
         }
         let guards = txn.guards.clone();
         let deadline = tokio::time::Instant::now() + SETTLE_TIMEOUT;
