@@ -7,7 +7,7 @@ use lockkeeper_core::epoch::GateEpoch;
 use lockkeeper_core::gate::{Gate, Verification};
 use lockkeeper_core::id::TargetName;
 use lockkeeper_core::spec::TargetSpec;
-use lockkeeper_migrate::plan;
+use lockkeeper_migrate::{engine, plan};
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
@@ -89,6 +89,7 @@ async fn adopt(leader: &Leader, spec: &TargetSpec) -> Result<(), AdoptError> {
     let failed = |text: String| AdoptError::Target(text);
     let database = access::database(spec).await.map_err(|e| failed(e.to_string()))?;
     let inspection = database.inspect().await.map_err(|e| failed(e.to_string()))?;
+    engine::refuse_other_ledgers(&inspection).map_err(|e| failed(e.to_string()))?;
     let migrations = access::migrations(spec, database.as_ref())
         .await
         .map_err(|e| failed(e.to_string()))?;

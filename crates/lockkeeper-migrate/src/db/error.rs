@@ -100,7 +100,9 @@ pub enum TakeError {
         claimed: LeaderEpoch,
     },
     /// The same epoch is held by another leader process: two stores, or a restored one.
-    #[error("epoch {epoch} is held by another leader process: two stores, or a restored one, lead on this target")]
+    #[error(
+        "epoch {epoch} is held by another leader process: two stores, or a restored one, lead on this target"
+    )]
     EpochTaken {
         /// The epoch that both have.
         epoch: LeaderEpoch,

@@ -25,7 +25,7 @@ pub use error::{ApplyError, DbError, TakeError};
 pub use open::open;
 pub use types::{
     Applied, BarrierReport, Blocker, Claim, DatabaseOptions, Event, ExecutorId, Finding, FindingLevel,
-    GateRow, Inspection, LedgerWrite, Notice, Observer, ServerIdentity, Silent, VerifyOutcome,
+    GateRow, Inspection, LedgerWrite, Notice, OTHER_LEDGERS, Observer, ServerIdentity, Silent, VerifyOutcome,
 };
 
 use std::fmt;

@@ -118,6 +118,24 @@ pub struct Inspection {
     pub gate_row: Option<GateRow>,
     /// The ledger, in the order in which it was applied.
     pub ledger: Vec<LedgerEntry>,
+    /// Those of [`OTHER_LEDGERS`] that are here, in order of name.
+    pub other_ledgers: Vec<String>,
+}
+
+/// Where other migrators record what they have applied.
+pub const OTHER_LEDGERS: [&str; 7] = [
+    "__diesel_schema_migrations",
+    "_sqlx_migrations",
+    "flyway_schema_history",
+    "goose_db_version",
+    "refinery_schema_history",
+    "schema_migration",
+    "schema_migrations",
+];
+
+/// [`OTHER_LEDGERS`] as a list of SQL text literals.
+pub(crate) fn other_ledgers_literals() -> String {
+    OTHER_LEDGERS.map(|name| format!("'{name}'")).join(", ")
 }
 
 /// How bad a finding is.

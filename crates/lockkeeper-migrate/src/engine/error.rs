@@ -29,6 +29,15 @@ pub enum EngineError {
         /// The steps before it.
         report: Report,
     },
+    /// Another migrator has been here, and lockkeeper has not.
+    #[error(
+        "plan for this database: it has table {table} of another migrator and no ledger of lockkeeper's, so what is \
+         applied already would be applied again; taking over another migrator's history is not supported yet"
+    )]
+    OtherLedger {
+        /// The other migrator's table.
+        table: String,
+    },
     /// A step down over a migration that has no down script. A plan never holds one.
     #[error("run version {version} {direction}: it has no script for that")]
     NoScript {
@@ -53,7 +62,7 @@ impl EngineError {
                 ApplyError::Db(error) => matches!(error, DbError::ConnectionLost(_)),
             },
             Self::Plan(PlanError::StatementInDoubt { .. }) => true,
-            Self::Plan(_) | Self::NoScript { .. } => false,
+            Self::Plan(_) | Self::NoScript { .. } | Self::OtherLedger { .. } => false,
             Self::Db(error) => matches!(error, DbError::ConnectionLost(_)),
         }
     }
@@ -62,8 +71,12 @@ impl EngineError {
     #[must_use]
     pub fn db(&self) -> Option<&DbError> {
         match self {
-            Self::Apply { error: ApplyError::Db(error), .. } | Self::Db(error) => Some(error),
-            Self::Apply { .. } | Self::Plan(_) | Self::NoScript { .. } => None,
+            Self::Apply {
+                error: ApplyError::Db(error),
+                ..
+            }
+            | Self::Db(error) => Some(error),
+            Self::Apply { .. } | Self::Plan(_) | Self::NoScript { .. } | Self::OtherLedger { .. } => None,
         }
     }
 }

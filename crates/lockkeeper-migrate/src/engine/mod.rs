@@ -41,8 +41,22 @@ pub async fn prepare(
     goal: &Goal,
 ) -> Result<Prospect, EngineError> {
     let inspection = database.inspect().await?;
+    refuse_other_ledgers(&inspection)?;
     let plan = plan(set, &inspection.ledger, goal)?;
     Ok(Prospect { inspection, plan })
+}
+
+/// Refuses a target that another migrator has migrated and lockkeeper has not: its own ledger is empty, so
+/// everything that is applied already would be applied again.
+///
+/// # Errors
+///
+/// [`EngineError::OtherLedger`] with the table that was found.
+pub fn refuse_other_ledgers(inspection: &Inspection) -> Result<(), EngineError> {
+    match inspection.other_ledgers.first() {
+        Some(table) if inspection.ledger.is_empty() => Err(EngineError::OtherLedger { table: table.clone() }),
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// A migration of which only a part has taken effect, if there is one: its statements are in the journal, and it is
@@ -54,4 +68,15 @@ pub async fn prepare(
 pub async fn unfinished(hand: &mut dyn Hand) -> Result<Option<SchemaVersion>, DbError> {
     let version = hand.scalar("SELECT min(version) FROM lockkeeper_journal").await?;
     Ok(version.map(SchemaVersion))
+}
+
+/// A migration that was interrupted on its way up, if there is one. One that was interrupted on its way down is
+/// reverted to the end by running its down script again.
+///
+/// # Errors
+///
+/// When the target cannot be asked.
+pub async fn unfinished_up(hand: &mut dyn Hand) -> Result<Option<SchemaVersion>, DbError> {
+    let question = "SELECT min(version) FROM lockkeeper_journal WHERE direction = 'up'";
+    Ok(hand.scalar(question).await?.map(SchemaVersion))
 }

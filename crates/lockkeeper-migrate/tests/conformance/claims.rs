@@ -37,6 +37,21 @@ pub(crate) async fn inspecting_makes_nothing(fixture: &impl Fixture) {
     );
 }
 
+pub(crate) async fn another_migrators_history_is_seen_and_not_run_over(fixture: &impl Fixture) {
+    let mut session = fixture.session().await;
+    session
+        .execute("CREATE TABLE schema_migration (version varchar(48))")
+        .await
+        .unwrap();
+    let inspection = fixture.database().inspect().await.unwrap();
+    assert_eq!(inspection.other_ledgers, ["schema_migration"]);
+    let refusal = lockkeeper_migrate::engine::refuse_other_ledgers(&inspection).unwrap_err();
+    assert!(
+        refusal.to_string().contains("table schema_migration"),
+        "{refusal}"
+    );
+}
+
 pub(crate) async fn a_larger_epoch_takes_over(fixture: &impl Fixture) {
     let database = fixture.database();
     let first = take(&*database, &leader(1)).await;

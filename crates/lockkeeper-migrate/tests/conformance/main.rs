@@ -48,6 +48,7 @@ macro_rules! common_rules {
             claims: [
                 a_fresh_target_gets_its_tables,
                 inspecting_makes_nothing,
+                another_migrators_history_is_seen_and_not_run_over,
                 a_larger_epoch_takes_over,
                 an_equal_epoch_of_the_same_leader_continues,
                 an_equal_epoch_of_another_leader_is_refused,

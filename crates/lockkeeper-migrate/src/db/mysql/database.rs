@@ -40,12 +40,14 @@ impl MySqlDatabase {
 
     async fn look(&self, session: &mut Session, facts: Facts) -> Result<Inspection, DbError> {
         let server = facts.product();
+        let other_ledgers = gate::other_ledgers(session, &self.target).await?;
         if gate::missing_tables(session, &self.target).await? {
             return Ok(Inspection {
                 identity: facts.identity,
                 server,
                 gate_row: None,
                 ledger: Vec::new(),
+                other_ledgers,
             });
         }
         let gate_row = gate::read(session, &self.target, Lock::None)
@@ -57,6 +59,7 @@ impl MySqlDatabase {
             server,
             gate_row,
             ledger,
+            other_ledgers,
         })
     }
 }

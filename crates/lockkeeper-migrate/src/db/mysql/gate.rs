@@ -7,6 +7,7 @@ use super::failure::Failure;
 use super::session::{Row, Session};
 use super::target::{Facts, Target, number};
 use super::text::literal;
+use crate::db::types::other_ledgers_literals;
 use crate::db::{DbError, ExecutorId, GateRow, ServerIdentity};
 
 /// Lockkeeper's own tables.
@@ -97,6 +98,22 @@ pub(super) async fn missing_tables(session: &mut Session, target: &Target) -> Re
     Ok(!TABLES.iter().all(|table| has(table)))
 }
 
+/// The tables of other migrators that are here.
+pub(super) async fn other_ledgers(session: &mut Session, target: &Target) -> Result<Vec<String>, Failure> {
+    let rows = session
+        .rows(&format!(
+            "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = {} AND TABLE_NAME IN ({}) \
+             ORDER BY 1",
+            literal(&target.database),
+            other_ledgers_literals()
+        ))
+        .await?;
+    Ok(rows
+        .into_iter()
+        .filter_map(|row| row.into_iter().next().flatten())
+        .collect())
+}
+
 fn creating(failure: Failure, target: &Target) -> DbError {
     if failure.is_denied() {
         return DbError::Permission {
@@ -142,7 +159,7 @@ pub(super) async fn read_present(
         .await?
         .ok_or_else(|| DbError::ForeignTable {
             table: "lockkeeper_gate".to_owned(),
-            detail: "its row was deleted; run `lockkeeper fence inspect`".to_owned(),
+            detail: "its row was deleted: nobody can tell which fence stood; look at the triggers named lockkeeper_g*".to_owned(),
         })
 }
 

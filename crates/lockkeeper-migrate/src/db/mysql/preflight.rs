@@ -229,7 +229,7 @@ impl Look<'_> {
                 FindingLevel::Error,
                 "identity-changed",
                 message,
-                "run `lockkeeper fence inspect` and decide",
+                "look at table lockkeeper_gate and decide",
             );
         }
         Ok(())

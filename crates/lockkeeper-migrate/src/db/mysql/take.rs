@@ -202,7 +202,7 @@ impl Taking<'_> {
         let Some(record) = gate::read(session, self.target, Lock::Update).await? else {
             return Ok(Err(DbError::ForeignTable {
                 table: "lockkeeper_gate".to_owned(),
-                detail: "its row was deleted; run `lockkeeper fence inspect`".to_owned(),
+                detail: "its row was deleted: nobody can tell which fence stood; look at the triggers named lockkeeper_g*".to_owned(),
             }
             .into()));
         };

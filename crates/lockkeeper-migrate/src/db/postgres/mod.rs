@@ -124,12 +124,14 @@ async fn inspect(session: &mut Session) -> Result<Inspection, DbError> {
     let conn = &mut session.conn;
     let identity = identity::identity(conn).await?;
     let server = identity::server(conn).await?;
+    let other_ledgers = schema::other_ledgers(conn).await?;
     let Some(names) = schema::find(conn).await? else {
         return Ok(Inspection {
             identity,
             server,
             gate_row: None,
             ledger: Vec::new(),
+            other_ledgers,
         });
     };
     let found = gate::read(conn, &names, Lock::None).await?;
@@ -139,6 +141,7 @@ async fn inspect(session: &mut Session) -> Result<Inspection, DbError> {
         server,
         gate_row: Some(found.row),
         ledger,
+        other_ledgers,
     })
 }
 

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use sqlx::{Connection, PgConnection, Row};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 use tokio::time::{Instant, sleep};
 
 use super::identity::identity;
 use super::session::{code, db_error, quote, run};
 use crate::db::DbError;
+use crate::db::types::other_ledgers_literals;
 
 const TABLES_SQL: &str = include_str!("../../../../../migrations/lockkeeper/postgres.sql");
 
@@ -89,6 +90,18 @@ impl Names {
     pub(super) fn own(&self, name: &str) -> String {
         format!("{}.{}", quote(&self.schema), quote(name))
     }
+}
+
+/// The tables of other migrators in the current schema.
+pub(super) async fn other_ledgers(conn: &mut PgConnection) -> Result<Vec<String>, DbError> {
+    let query = format!(
+        "SELECT tablename::text FROM pg_tables WHERE schemaname = current_schema() AND tablename IN ({}) ORDER BY 1",
+        other_ledgers_literals()
+    );
+    sqlx::query_scalar(AssertSqlSafe(query))
+        .fetch_all(conn)
+        .await
+        .map_err(db_error)
 }
 
 /// The tables, if they are there and ours. `None` when lockkeeper has never been here.

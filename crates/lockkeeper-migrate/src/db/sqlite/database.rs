@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use super::lock::Wait;
 use super::session::{self, Mode, Session};
 use super::{gate, holders, ledger, take, witness};
+use crate::db::types::other_ledgers_literals;
 use crate::db::{
     Blocker, Claim, Database, DatabaseOptions, DbError, ExecutorId, Finding, FindingLevel, Hand, Inspection,
     Observer, ServerIdentity, Silent, TakeError,
@@ -80,11 +81,21 @@ impl SqliteDatabase {
                 .first()
                 .map(|row| gate::text(row, "sqlite_version()"))
                 .transpose()?;
+            let query = format!(
+                "SELECT name FROM sqlite_master WHERE type = 'table' AND name IN ({}) ORDER BY 1",
+                other_ledgers_literals()
+            );
+            let rows = session.answer(&query, None).await?.unwrap_or_default();
+            let other_ledgers = rows
+                .iter()
+                .map(|row| gate::text(row, "name"))
+                .collect::<Result<_, _>>()?;
             Ok(Inspection {
                 identity: gate::identity(&self.path)?,
                 server: format!("SQLite {}", version.unwrap_or_default()),
                 gate_row,
                 ledger,
+                other_ledgers,
             })
         }
         .await;
@@ -112,6 +123,7 @@ impl Database for SqliteDatabase {
                 server: "SQLite".to_owned(),
                 gate_row: None,
                 ledger: Vec::new(),
+                other_ledgers: Vec::new(),
             });
         }
         let session = self.look().await?;
