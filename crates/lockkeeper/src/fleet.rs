@@ -48,18 +48,32 @@ impl FleetCommand {
         let mut client = FleetServiceClient::new(self.server.connect().await?);
         match self.verb {
             Verb::Status { format } => {
-                let answer = client.get_status(request(v1::GetStatusRequest {})).await.map_err(refused)?.into_inner();
+                let answer = client
+                    .get_status(request(v1::GetStatusRequest {}))
+                    .await
+                    .map_err(refused)?
+                    .into_inner();
                 output::print(format, &status_json(&answer), |_| status_text(&answer))?;
             }
             Verb::Agents { format } => {
-                let answer = client.list_agents(request(v1::ListAgentsRequest { local: false })).await;
+                let answer = client
+                    .list_agents(request(v1::ListAgentsRequest { local: false }))
+                    .await;
                 let answer = answer.map_err(refused)?.into_inner();
                 output::print(format, &agents_json(&answer), |_| agents_text(&answer))?;
             }
             Verb::Explain { target, format } => {
-                let message = v1::ExplainRequest { target: target.clone() };
-                let answer = client.explain(request(message)).await.map_err(refused)?.into_inner();
-                output::print(format, &explain_json(&target, &answer), |_| explain_text(&target, &answer))?;
+                let message = v1::ExplainRequest {
+                    target: target.clone(),
+                };
+                let answer = client
+                    .explain(request(message))
+                    .await
+                    .map_err(refused)?
+                    .into_inner();
+                output::print(format, &explain_json(&target, &answer), |_| {
+                    explain_text(&target, &answer)
+                })?;
             }
         }
         Ok(Exit::Ok)
@@ -67,7 +81,8 @@ impl FleetCommand {
 }
 
 fn waiting_json(waiting: &[v1::WaitingOn]) -> Vec<Value> {
-    let one = |w: &v1::WaitingOn| json!({"kind": w.kind, "who": w.who, "since": time(w.since), "detail": w.detail});
+    let one =
+        |w: &v1::WaitingOn| json!({"kind": w.kind, "who": w.who, "since": time(w.since), "detail": w.detail});
     waiting.iter().map(one).collect()
 }
 
@@ -85,9 +100,7 @@ fn status_json(answer: &v1::GetStatusResponse) -> Value {
             "waiting_on": waiting_json(&t.waiting_on),
         })
     };
-    let coordinator = |c: &v1::Coordinator| {
-        json!({"name": c.name, "session": c.session, "region": c.region, "address": c.address, "release": c.release})
-    };
+    let coordinator = |c: &v1::Coordinator| json!({"name": c.name, "session": c.session, "region": c.region, "address": c.address, "release": c.release});
     let agents = answer.agents.unwrap_or_default();
     json!({
         "fleet": answer.fleet,
@@ -106,11 +119,27 @@ fn status_text(answer: &v1::GetStatusResponse) -> String {
         None => "none at this moment".to_owned(),
     };
     let mut text = format!("fleet {}\nleader {leader}\n\n", answer.fleet);
-    let row = |c: &v1::Coordinator| vec![c.name.clone(), c.region.clone(), c.address.clone(), c.release.clone()];
-    text += &output::table(&["COORDINATOR", "REGION", "ADDRESS", "RELEASE"], &answer.coordinators.iter().map(row).collect::<Vec<_>>());
+    let row = |c: &v1::Coordinator| {
+        vec![
+            c.name.clone(),
+            c.region.clone(),
+            c.address.clone(),
+            c.release.clone(),
+        ]
+    };
+    text += &output::table(
+        &["COORDINATOR", "REGION", "ADDRESS", "RELEASE"],
+        &answer.coordinators.iter().map(row).collect::<Vec<_>>(),
+    );
     text.push('\n');
     let row = |t: &v1::TargetStatus| {
-        let or_dash = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
+        let or_dash = |text: &str| {
+            if text.is_empty() {
+                "-".to_owned()
+            } else {
+                text.to_owned()
+            }
+        };
         vec![
             t.name.clone(),
             format!("{} g{}", gate(t.gate()), t.gate_epoch),
@@ -120,13 +149,20 @@ fn status_text(answer: &v1::GetStatusResponse) -> String {
             target_state(t.state()),
         ]
     };
-    text += &output::table(&["TARGET", "GATE", "VERSION", "STRENGTH", "ROLLOUT", "STATE"], &answer.targets.iter().map(row).collect::<Vec<_>>());
+    text += &output::table(
+        &["TARGET", "GATE", "VERSION", "STRENGTH", "ROLLOUT", "STATE"],
+        &answer.targets.iter().map(row).collect::<Vec<_>>(),
+    );
     for target in &answer.targets {
         if !target.reason.is_empty() {
             text += &format!("{}: {}\n", target.name, target.reason);
         }
         if !target.waiting_on.is_empty() {
-            text += &format!("{} waits for\n{}", target.name, waiting_text(&target.waiting_on, "  "));
+            text += &format!(
+                "{} waits for\n{}",
+                target.name,
+                waiting_text(&target.waiting_on, "  ")
+            );
         }
     }
     let a = answer.agents.unwrap_or_default();
@@ -135,7 +171,10 @@ fn status_text(answer: &v1::GetStatusResponse) -> String {
         a.open, a.draining, a.fenced, a.waiting, a.lost
     );
     if !answer.silent_coordinators.is_empty() {
-        text += &format!("no answer from {}: their agents are not counted\n", answer.silent_coordinators.join(", "));
+        text += &format!(
+            "no answer from {}: their agents are not counted\n",
+            answer.silent_coordinators.join(", ")
+        );
     }
     text
 }
@@ -168,12 +207,24 @@ fn agents_text(answer: &v1::ListAgentsResponse) -> String {
             a.reason.clone(),
         ]
     };
-    let header = ["REPLICA", "REGION", "RELEASE", "TARGET", "STATE", "PERMITS", "COORDINATOR", "REASON"];
+    let header = [
+        "REPLICA",
+        "REGION",
+        "RELEASE",
+        "TARGET",
+        "STATE",
+        "PERMITS",
+        "COORDINATOR",
+        "REASON",
+    ];
     output::table(&header, &answer.agents.iter().map(row).collect::<Vec<_>>())
 }
 
 fn explain_json(target: &str, answer: &v1::ExplainResponse) -> Value {
-    let next = answer.next.as_ref().map(|n| json!({"action": n.action, "at": n.at.map(|at| time(Some(at)))}));
+    let next = answer
+        .next
+        .as_ref()
+        .map(|n| json!({"action": n.action, "at": n.at.map(|at| time(Some(at)))}));
     json!({"target": target, "waiting_on": waiting_json(&answer.waiting_on), "next": next})
 }
 
@@ -183,7 +234,10 @@ fn explain_text(target: &str, answer: &v1::ExplainResponse) -> String {
         false => format!("{target} waits for\n{}", waiting_text(&answer.waiting_on, "  ")),
     };
     if let Some(next) = &answer.next {
-        let at = next.at.map(|at| format!(", at the latest {}", time(Some(at)))).unwrap_or_default();
+        let at = next
+            .at
+            .map(|at| format!(", at the latest {}", time(Some(at))))
+            .unwrap_or_default();
         text += &format!("next: {}{at}\n", next.action);
     }
     text

@@ -45,8 +45,9 @@ impl ServeCommand {
             store,
             settings: settings.leases,
         };
-        let coordinator =
-            Coordinator::start(options).await.map_err(|e| Failure::new(Exit::Error, e).hint(store_hint()))?;
+        let coordinator = Coordinator::start(options)
+            .await
+            .map_err(|e| Failure::new(Exit::Error, e).hint(store_hint()))?;
         tokio::select! {
             _ = terminate.recv() => info!("SIGTERM: leaving"),
             _ = interrupt.recv() => info!("SIGINT: leaving"),
@@ -65,19 +66,23 @@ fn store_hint() -> &'static str {
 }
 
 async fn listen(address: SocketAddr, flag: &str) -> Result<TcpListener, Failure> {
-    TcpListener::bind(address).await.map_err(|e| Failure::new(Exit::Error, format!("--{flag} {address}: {e}")))
+    TcpListener::bind(address)
+        .await
+        .map_err(|e| Failure::new(Exit::Error, format!("--{flag} {address}: {e}")))
 }
 
 async fn open(settings: &Settings) -> Result<Arc<dyn Store>, Failure> {
     match &settings.store {
         StoreAddress::Etcd(endpoints) => {
             let store = EtcdStore::connect(endpoints, &settings.fleet, EtcdOptions::default()).await;
-            let store = store.map_err(|e| Failure::new(Exit::Error, format!("--store: {e}")).hint(store_hint()))?;
+            let store =
+                store.map_err(|e| Failure::new(Exit::Error, format!("--store: {e}")).hint(store_hint()))?;
             Ok(Arc::new(store))
         }
         StoreAddress::Embedded(dir) => {
             let store = EmbeddedStore::open(dir);
-            let store = store.map_err(|e| Failure::new(Exit::Error, format!("--store embedded:{}: {e}", dir.display())))?;
+            let store = store
+                .map_err(|e| Failure::new(Exit::Error, format!("--store embedded:{}: {e}", dir.display())))?;
             Ok(Arc::new(store))
         }
     }

@@ -5,7 +5,10 @@ use lockkeeper_proto::v1;
 
 /// An enum value's name without its prefix, in lower case with dashes: `STRENGTH_BARRIER` is `barrier`.
 pub(crate) fn plain(name: &str, prefix: &str) -> String {
-    name.strip_prefix(prefix).unwrap_or(name).to_lowercase().replace('_', "-")
+    name.strip_prefix(prefix)
+        .unwrap_or(name)
+        .to_lowercase()
+        .replace('_', "-")
 }
 
 /// A gate's state.
@@ -26,7 +29,10 @@ pub(crate) fn target_state(state: v1::TargetState) -> String {
 
 /// A rollout's state.
 pub(crate) fn rollout_state(state: v1::RolloutState) -> String {
-    state.as_str_name().trim_start_matches("ROLLOUT_STATE_").to_owned()
+    state
+        .as_str_name()
+        .trim_start_matches("ROLLOUT_STATE_")
+        .to_owned()
 }
 
 fn instant(time: Option<prost_types::Timestamp>) -> Option<Timestamp> {
@@ -42,7 +48,10 @@ pub(crate) fn time(time: Option<prost_types::Timestamp>) -> String {
 /// How long ago, in words.
 pub(crate) fn ago(time: Option<prost_types::Timestamp>) -> String {
     match instant(time) {
-        Some(time) => format!("for {:.1} s", Timestamp::now().duration_since(time).as_secs_f64().max(0.0)),
+        Some(time) => format!(
+            "for {:.1} s",
+            Timestamp::now().duration_since(time).as_secs_f64().max(0.0)
+        ),
         None => "since an unknown time".to_owned(),
     }
 }

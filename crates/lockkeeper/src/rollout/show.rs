@@ -8,7 +8,8 @@ use crate::text::{millis, rollout_state, target_state, time};
 
 /// One rollout as JSON.
 pub(super) fn json(rollout: &v1::Rollout) -> Value {
-    let invariant = |i: &v1::RowInvariantResult| json!({"name": i.name, "before": i.before, "after": i.after});
+    let invariant =
+        |i: &v1::RowInvariantResult| json!({"name": i.name, "before": i.before, "after": i.after});
     let target = |t: &v1::RolloutTarget| {
         json!({
             "name": t.name, "wave": t.wave, "state": target_state(t.state()), "reason": t.reason,
@@ -38,7 +39,8 @@ pub(super) fn text(rollout: &v1::Rollout) -> String {
         spec.to,
         rollout_state(rollout.state())
     );
-    let ms = |d: Option<prost_types::Duration>| millis(d).map_or_else(|| "-".to_owned(), |ms| format!("{ms} ms"));
+    let ms =
+        |d: Option<prost_types::Duration>| millis(d).map_or_else(|| "-".to_owned(), |ms| format!("{ms} ms"));
     let row = |t: &v1::RolloutTarget| {
         let versions = format!("{} -> {}", or_none(&t.from), or_none(&t.to));
         vec![
@@ -76,5 +78,8 @@ pub(super) fn list(rollouts: &[v1::Rollout]) -> String {
             time(r.created_at),
         ]
     };
-    output::table(&["ID", "SERVICE", "TO", "STATE", "TARGETS", "CREATED"], &rollouts.iter().map(row).collect::<Vec<_>>())
+    output::table(
+        &["ID", "SERVICE", "TO", "STATE", "TARGETS", "CREATED"],
+        &rollouts.iter().map(row).collect::<Vec<_>>(),
+    )
 }

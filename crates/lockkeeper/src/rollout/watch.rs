@@ -52,8 +52,9 @@ pub(super) async fn follow(
         }
     };
     let detached = |why: &str| {
-        Failure::new(Exit::TimedOut, format!("{why}; rollout {id} goes on"))
-            .hint(format!("`lockkeeper rollout watch {id}` follows it, `lockkeeper rollout abort {id}` stops it"))
+        Failure::new(Exit::TimedOut, format!("{why}; rollout {id} goes on")).hint(format!(
+            "`lockkeeper rollout watch {id}` follows it, `lockkeeper rollout abort {id}` stops it"
+        ))
     };
     let rollout = tokio::select! {
         last = to_the_end(server, id, format, &mut screen) => last?,
@@ -103,7 +104,11 @@ async fn once(
 ) -> Result<Option<v1::Rollout>, Failure> {
     let mut client = RolloutServiceClient::new(server.connect().await?);
     let message = v1::WatchRolloutRequest { id: id.to_owned() };
-    let mut changes = client.watch_rollout(request(message)).await.map_err(refused)?.into_inner();
+    let mut changes = client
+        .watch_rollout(request(message))
+        .await
+        .map_err(refused)?
+        .into_inner();
     loop {
         let change = match changes.message().await {
             Ok(Some(change)) => change,
@@ -132,7 +137,10 @@ struct Screen {
 impl Screen {
     fn new(style: Style) -> Self {
         let drawn = style == Style::Drawn && std::io::stderr().is_terminal();
-        Self { bars: drawn.then(|| (MultiProgress::new(), BTreeMap::new())), last: BTreeMap::new() }
+        Self {
+            bars: drawn.then(|| (MultiProgress::new(), BTreeMap::new())),
+            last: BTreeMap::new(),
+        }
     }
 
     fn note(&self, text: &str) {
@@ -151,7 +159,9 @@ impl Screen {
             }
             match &mut self.bars {
                 Some((all, bars)) => {
-                    let bar = bars.entry(target.name.clone()).or_insert_with(|| bar(all, &target.name));
+                    let bar = bars
+                        .entry(target.name.clone())
+                        .or_insert_with(|| bar(all, &target.name));
                     bar.set_position(position(target.state()));
                     bar.set_message(line);
                 }
@@ -176,7 +186,9 @@ impl Drop for Screen {
 fn bar(all: &MultiProgress, name: &str) -> ProgressBar {
     let style = ProgressStyle::with_template("{prefix:24} [{bar:24}] {wide_msg}")
         .unwrap_or_else(|_| ProgressStyle::default_bar());
-    all.add(ProgressBar::new(6)).with_style(style.progress_chars("=> ")).with_prefix(name.to_owned())
+    all.add(ProgressBar::new(6))
+        .with_style(style.progress_chars("=> "))
+        .with_prefix(name.to_owned())
 }
 
 /// How far along the main path a state lies.

@@ -94,7 +94,10 @@ impl FromStr for StoreAddress {
     fn from_str(text: &str) -> Result<Self, String> {
         if let Some(endpoints) = text.strip_prefix("etcd://") {
             let endpoints: Vec<String> = endpoints.split(',').map(str::to_owned).collect();
-            let bad = endpoints.iter().find(|e| e.rsplit_once(':').is_none_or(|(_, port)| port.parse::<u16>().is_err()));
+            let bad = endpoints.iter().find(|e| {
+                e.rsplit_once(':')
+                    .is_none_or(|(_, port)| port.parse::<u16>().is_err())
+            });
             return match bad {
                 Some(bad) => Err(format!("{bad:?} is no HOST:PORT")),
                 None => Ok(Self::Etcd(endpoints)),
@@ -103,7 +106,9 @@ impl FromStr for StoreAddress {
         match text.strip_prefix("embedded:") {
             Some("") => Err("embedded: needs a directory".to_owned()),
             Some(dir) => Ok(Self::Embedded(PathBuf::from(dir))),
-            None => Err(format!("{text:?} is neither etcd://HOST:PORT[,HOST:PORT] nor embedded:DIR")),
+            None => Err(format!(
+                "{text:?} is neither etcd://HOST:PORT[,HOST:PORT] nor embedded:DIR"
+            )),
         }
     }
 }
@@ -132,27 +137,51 @@ impl ServeFlags {
             return Err(Failure::usage("--store is missing")
                 .hint("--store etcd://HOST:PORT[,HOST:PORT], or --store embedded:DIR for one machine"));
         };
-        let store = store.parse().map_err(|e| Failure::usage(format!("--store: {e}")))?;
+        let store = store
+            .parse()
+            .map_err(|e| Failure::usage(format!("--store: {e}")))?;
         let default = LeaseSettings::default();
         let leases = LeaseSettings {
             write: self.write_lease.or(file.write_lease).unwrap_or(default.write),
-            presence: self.presence_ttl.or(file.presence_ttl).unwrap_or(default.presence),
-            leadership: self.leadership_ttl.or(file.leadership_ttl).unwrap_or(default.leadership),
+            presence: self
+                .presence_ttl
+                .or(file.presence_ttl)
+                .unwrap_or(default.presence),
+            leadership: self
+                .leadership_ttl
+                .or(file.leadership_ttl)
+                .unwrap_or(default.leadership),
         };
         check_leases(leases)?;
         let settings = Settings {
             store,
             listen: self.listen.or(file.listen).unwrap_or(address(DEFAULT_LISTEN)),
-            admin_listen: self.admin_listen.or(file.admin_listen).unwrap_or(address(DEFAULT_ADMIN_LISTEN)),
+            admin_listen: self
+                .admin_listen
+                .or(file.admin_listen)
+                .unwrap_or(address(DEFAULT_ADMIN_LISTEN)),
             advertise: self.advertise.or(file.advertise),
             name: name("name", self.name.or(file.name).unwrap_or_else(host_name))?,
-            region: name("region", self.region.or(file.region).unwrap_or_else(|| DEFAULT_REGION.to_owned()))?,
-            fleet: name("fleet", self.fleet.or(file.fleet).unwrap_or_else(|| DEFAULT_FLEET.to_owned()))?,
+            region: name(
+                "region",
+                self.region
+                    .or(file.region)
+                    .unwrap_or_else(|| DEFAULT_REGION.to_owned()),
+            )?,
+            fleet: name(
+                "fleet",
+                self.fleet
+                    .or(file.fleet)
+                    .unwrap_or_else(|| DEFAULT_FLEET.to_owned()),
+            )?,
             leases,
         };
         if !settings.listen.ip().is_loopback() && !(self.insecure || file.insecure) {
-            return Err(Failure::usage(format!("--listen {} is beyond loopback, and in plaintext", settings.listen))
-                .hint("--insecure says that the network is trusted"));
+            return Err(Failure::usage(format!(
+                "--listen {} is beyond loopback, and in plaintext",
+                settings.listen
+            ))
+            .hint("--insecure says that the network is trusted"));
         }
         Ok(settings)
     }
@@ -161,7 +190,8 @@ impl ServeFlags {
 fn read(path: &Path) -> Result<File, Failure> {
     let text = std::fs::read_to_string(path)
         .map_err(|e| Failure::usage(format!("read configuration {}: {e}", path.display())))?;
-    serde_saphyr::from_str(&text).map_err(|e| Failure::usage(format!("configuration {}: {e}", path.display())))
+    serde_saphyr::from_str(&text)
+        .map_err(|e| Failure::usage(format!("configuration {}: {e}", path.display())))
 }
 
 fn address(text: &str) -> SocketAddr {
@@ -199,7 +229,10 @@ mod tests {
     fn stores_are_told_by_their_scheme() {
         let two = StoreAddress::Etcd(vec!["a:2379".to_owned(), "b:2379".to_owned()]);
         assert_eq!("etcd://a:2379,b:2379".parse(), Ok(two));
-        assert_eq!("embedded:/var/lib/x".parse(), Ok(StoreAddress::Embedded("/var/lib/x".into())));
+        assert_eq!(
+            "embedded:/var/lib/x".parse(),
+            Ok(StoreAddress::Embedded("/var/lib/x".into()))
+        );
         for bad in ["etcd://a", "embedded:", "redis://a:1", ""] {
             assert!(bad.parse::<StoreAddress>().is_err(), "{bad}");
         }
