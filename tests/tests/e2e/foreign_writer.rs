@@ -1,16 +1,15 @@
 //! Those who are no agents: plain clients that write and read while a rollout runs.
 
-use std::fs::{self, File};
-use std::io::{Read, Write};
-use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::io::Read;
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use lockkeeper_tests::mariadb::MariaDb;
 use lockkeeper_tests::postgres::Postgres;
 use lockkeeper_tests::{tools, wait};
 use serde_json::{Value, json};
 
+use crate::client::Client;
 use crate::fleet::{target_of, target_state};
 use crate::small::{Databases, REGION, ROLLOUT_LIMIT, SmallFleet, write_files};
 
@@ -116,100 +115,13 @@ impl Scene {
     }
 }
 
-/// A client that a person has open: what is written to it runs at once.
-struct Client {
-    child: Child,
-    input: Option<ChildStdin>,
-    folder: tempfile::TempDir,
-}
-
-impl Client {
-    fn start(mut command: Command) -> Result<Client> {
-        let folder = tempfile::tempdir().context("create a folder for a client's output")?;
-        let output = File::create(folder.path().join("output")).context("create a client's output")?;
-        let errors = output.try_clone().context("share a client's output")?;
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(output)
-            .stderr(errors)
-            .spawn()
-            .with_context(|| format!("start {command:?}"))?;
-        let input = child.stdin.take();
-        Ok(Client { child, input, folder })
-    }
-
-    fn psql(server: &Postgres, application: &str) -> Result<Client> {
-        let mut command = Command::new(tools::find("psql")?);
-        command
-            .args([
-                "--no-psqlrc",
-                "--tuples-only",
-                "--no-align",
-                "--set=VERBOSITY=verbose",
-            ])
-            .arg(format!("--dbname={}", server.dsn(SERVICE)))
-            .env("PGAPPNAME", application);
-        Client::start(command)
-    }
-
-    fn mariadb(server: &MariaDb) -> Result<Client> {
-        let mut command = Command::new(tools::find("mariadb")?);
-        command
-            .args([
-                "--no-defaults",
-                "--user=root",
-                "--batch",
-                "--unbuffered",
-                "--force",
-                "--skip-reconnect",
-            ])
-            .arg(format!("--socket={}", server.socket().display()))
-            .arg(format!("--database={SERVICE}"));
-        Client::start(command)
-    }
-
-    fn output(&self) -> String {
-        fs::read_to_string(self.folder.path().join("output")).unwrap_or_default()
-    }
-
-    /// Runs statements, and waits until they have ended one way or the other.
-    fn run(&mut self, sql: &str) -> Result<String> {
-        let before = self.output().len();
-        let input = self.input.as_mut().context("the client's input is closed")?;
-        let marker = format!("marker-{before}");
-        writeln!(input, "{sql}\nSELECT '{marker}';").context("write to the client")?;
-        wait::until(&format!("a client to run {sql}"), LIMIT, || {
-            let output = self.output();
-            Ok(output.contains(&marker).then(|| output[before..].to_owned()))
-        })
-        .with_context(|| format!("the client said: {}", self.output()))
-    }
-
-    /// Writes a last statement and closes the input, which ends the client.
-    fn end_after(mut self, sql: &str) -> Result<(ExitStatus, String)> {
-        let mut input = self.input.take().context("the client's input is closed")?;
-        writeln!(input, "{sql}").context("write to the client")?;
-        drop(input);
-        let status = wait::until("a client to end", LIMIT, || Ok(self.child.try_wait()?))?;
-        Ok((status, self.output()))
-    }
-}
-
-impl Drop for Client {
-    fn drop(&mut self) {
-        // One that has ended already is what is wanted.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 #[test]
 fn psql_is_refused_with_a_hint_and_its_open_transaction_is_waited_for() -> Result<()> {
     let scene = Scene::set(Databases::postgres()?)?;
     let Databases::Postgres(server) = &scene.databases else {
         unreachable!("it was made so")
     };
-    let mut report = Client::psql(server, "nightly-report")?;
+    let mut report = Client::psql(server, SERVICE, "nightly-report")?;
     report.run("BEGIN; INSERT INTO items VALUES (1, 'before the fence');")?;
     let pid = report.run("SELECT 'pid ' || pg_backend_pid();")?;
     let pid = pid.split_whitespace().nth(1).context("no pid")?.to_owned();
@@ -277,12 +189,13 @@ fn psql_that_never_commits_is_ended_in_time_for_the_rollout_to_go_on() -> Result
     let Databases::Postgres(server) = &scene.databases else {
         unreachable!("it was made so")
     };
-    let mut forgotten = Client::psql(server, "forgotten")?;
+    let mut forgotten = Client::psql(server, SERVICE, "forgotten")?;
     forgotten.run("BEGIN; INSERT INTO items VALUES (1, 'never committed');")?;
     let target = scene.roll_out("2", &json!({"budget": "8s"}), 0)?;
     expect_ended(&target, &["forgotten", "marker-"])?;
     ensure!(scene.sql("SELECT count(*) FROM items")? == "0");
-    let (_, output) = forgotten.end_after("SELECT 1;")?;
+    forgotten.write("SELECT 1;")?;
+    let (_, output) = forgotten.end()?;
     ensure!(
         output.contains("terminating connection due to administrator command"),
         "{output}"
@@ -296,7 +209,7 @@ fn mariadb_client_is_refused_with_a_hint_and_its_open_transaction_is_waited_for(
     let Databases::MariaDb(server) = &scene.databases else {
         unreachable!("it was made so")
     };
-    let mut report = Client::mariadb(server)?;
+    let mut report = Client::mariadb(server, SERVICE)?;
     report.run("BEGIN; INSERT INTO items VALUES (1, 'before the fence');")?;
     let id = report.run("SELECT CONCAT('id ', CONNECTION_ID());")?;
     let id = id
@@ -354,12 +267,13 @@ fn mariadb_client_that_never_commits_is_ended_in_time_for_the_rollout_to_go_on()
     let Databases::MariaDb(server) = &scene.databases else {
         unreachable!("it was made so")
     };
-    let mut forgotten = Client::mariadb(server)?;
+    let mut forgotten = Client::mariadb(server, SERVICE)?;
     forgotten.run("BEGIN; INSERT INTO items VALUES (1, 'never committed');")?;
     let target = scene.roll_out("2", &json!({"budget": "8s"}), 0)?;
     expect_ended(&target, &["session", "root"])?;
     ensure!(scene.sql("SELECT count(*) FROM items")? == "0");
-    let (_, output) = forgotten.end_after("SELECT 1;")?;
+    forgotten.write("SELECT 1;")?;
+    let (_, output) = forgotten.end()?;
     ensure!(
         output.to_lowercase().contains("server has gone away") || output.contains("Lost connection"),
         "{output}"
@@ -385,7 +299,7 @@ fn an_open_pg_dump_stops_neither_fence_nor_opening() -> Result<()> {
     };
     // Far more than the pipe and the sockets between server and reader hold.
     scene.sql("INSERT INTO items SELECT i, repeat('x', 40) FROM generate_series(1, 200000) i")?;
-    let mut cursor = Client::psql(server, "cursor")?;
+    let mut cursor = Client::psql(server, SERVICE, "cursor")?;
     cursor.run(
         "BEGIN ISOLATION LEVEL REPEATABLE READ; DECLARE c CURSOR FOR SELECT * FROM items; FETCH 1 FROM c;",
     )?;

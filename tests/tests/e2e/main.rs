@@ -1,9 +1,15 @@
 //! Every test that needs more than one part: one binary, one module per subject.
 
+mod agent_run;
+mod client;
+mod failing_migration;
 #[expect(dead_code, reason = "the modules that use the rest come one by one")]
 mod fleet;
+mod foreign_writer;
+mod grpcurl;
 mod harness;
 mod killed_leader;
 mod load;
 mod paused_agent;
 mod regions;
+mod small;
