@@ -45,7 +45,7 @@ fn a_fence_closes_without_agents_that_cannot_answer() -> Result<()> {
         proxies,
     };
     let outcome = test.run();
-    outcome.with_context(|| test.fleet.logs(40))
+    outcome.with_context(|| test.fleet.logs(12))
 }
 
 fn start_agents(fleet: &Fleet, regions: &Regions, proxies: &[Proxy]) -> Result<Vec<Vec<LoadAgent>>> {

@@ -133,7 +133,8 @@ impl TargetDriver {
             .next(self.name(), "verify the old version, then open it", None);
         let ledger = self.hand()?.ledger().await.map_err(needs_person)?;
         let from = self.progress.record.target.from.clone();
-        if let Some(version) = self.unfinished().await? {
+        let unfinished = engine::unfinished_up(self.hand()?.as_mut()).await;
+        if let Some(version) = unfinished.map_err(needs_person)? {
             return Ok(Event::RevertFailed(format!(
                 "cannot roll back: version {version} is applied in part"
             )));
