@@ -20,12 +20,25 @@ use crate::exit::{Exit, Failure};
 /// How many there are: one may be lost, and there is still a choice.
 pub(super) const COUNT: usize = 3;
 
-/// Short, so that the loss of a leader can be watched; a fleet's own are three to four times as long.
-pub(super) const LEASES: LeaseSettings = LeaseSettings {
+/// Short, so that the loss of a leader can be watched.
+const SHORT: LeaseSettings = LeaseSettings {
     write: Duration::from_millis(2_500),
     presence: Duration::from_secs(4),
     leadership: Duration::from_secs(1),
 };
+
+/// Longer, for a machine that runs every process of a fleet at once: one that gets no turn for a second or two has
+/// not failed.
+const LONGER: LeaseSettings = LeaseSettings {
+    write: Duration::from_secs(5),
+    presence: Duration::from_secs(8),
+    leadership: Duration::from_secs(2),
+};
+
+/// The fleet's leases, for a fleet in one process or in many.
+fn leases(in_processes: bool) -> LeaseSettings {
+    if in_processes { LONGER } else { SHORT }
+}
 
 /// Keys that are removed in one transaction: fewer than stores allow.
 const DELETED_AT_ONCE: usize = 100;
@@ -57,7 +70,7 @@ pub(super) struct InProcess {
 }
 
 impl InProcess {
-    async fn start(i: usize, store: Arc<dyn Store>) -> Result<Self, Failure> {
+    async fn start(i: usize, store: Arc<dyn Store>, settings: LeaseSettings) -> Result<Self, Failure> {
         let failed = |e: String| Failure::new(Exit::Error, format!("start {}: {e}", name(i)));
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -77,7 +90,7 @@ impl InProcess {
                 listener,
                 admin_listener: None,
                 store,
-                settings: LEASES,
+                settings,
             };
             Coordinator::start(options).await.map_err(|e| e.to_string())
         };
@@ -123,14 +136,14 @@ impl Drop for InProcess {
 }
 
 impl Coordinators {
-    /// Starts them in this process.
-    pub(super) async fn in_process() -> Result<Self, Failure> {
+    /// Starts them in this process; the replicas may be processes.
+    pub(super) async fn in_process(replicas_are_processes: bool) -> Result<Self, Failure> {
         let store = EmbeddedStore::in_memory()
             .map_err(|e| Failure::new(Exit::Error, format!("open the store: {e}")))?;
         let store: Arc<dyn Store> = Arc::new(store);
         let mut all = Vec::new();
         for i in 0..COUNT {
-            all.push(InProcess::start(i, Arc::clone(&store)).await?);
+            all.push(InProcess::start(i, Arc::clone(&store), leases(replicas_are_processes)).await?);
         }
         Ok(Self::Runtimes(all))
     }
@@ -138,6 +151,7 @@ impl Coordinators {
     /// Starts them as processes.
     pub(super) async fn processes(dir: &Path, etcd: &[String], fleet: &str) -> Result<Self, Failure> {
         let store = format!("etcd://{}", etcd.join(","));
+        let leases = leases(true);
         let lease = |lease: Duration| format!("{}ms", lease.as_millis());
         let mut all = Vec::new();
         for i in 0..COUNT {
@@ -145,9 +159,9 @@ impl Coordinators {
             let address = free_address().await.map_err(failed)?;
             let admin = free_address().await.map_err(failed)?;
             let (write, presence, leadership) = (
-                lease(LEASES.write),
-                lease(LEASES.presence),
-                lease(LEASES.leadership),
+                lease(leases.write),
+                lease(leases.presence),
+                lease(leases.leadership),
             );
             let name = name(i);
             let command = [

@@ -197,11 +197,11 @@ impl Bars {
             bar.set_style(plain(template).progress_chars("=> "));
             bar
         };
-        let head = line("{msg}");
+        let head = line("{wide_msg}");
         let of_region = |region: &&'static str| {
             (
                 *region,
-                (line("{prefix:<10} [{bar:24}] {msg}"), line("           {msg}")),
+                (line("{prefix:<10} [{bar:14}] {wide_msg}"), line("           {wide_msg}")),
             )
         };
         let regions = regions.iter().map(of_region).collect();
@@ -233,9 +233,13 @@ impl Bars {
             let gate = if region.closed { "closed" } else { "open" };
             let state = target_state(region.state);
             bar.set_prefix(region.name);
+            let at = match region.version.as_str() {
+                "" => String::new(),
+                version => format!(" at {version}"),
+            };
             bar.set_message(format!(
-                "{state:<9} gate {gate:<6} {} writes, {rate:.0}/s, version {}",
-                region.acked, region.version
+                "{state:<9} {} writes, {rate:.0}/s, {gate}{at}",
+                region.acked
             ));
             waits.set_message(waiting(region).unwrap_or_default());
         }

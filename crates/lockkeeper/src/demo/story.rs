@@ -109,7 +109,7 @@ impl Story {
         let etcd_fleet = format!("demo-{}", uuid::Uuid::new_v4().simple());
         let coordinators = match &plan.etcd {
             Some(etcd) => Coordinators::processes(dir.path(), etcd, &etcd_fleet).await?,
-            None => Coordinators::in_process().await?,
+            None => Coordinators::in_process(plan.replicas_are_processes()).await?,
         };
         let control = Control::new(&coordinators.addresses())?;
         let fleet = Fleet::watch(control.clone());
