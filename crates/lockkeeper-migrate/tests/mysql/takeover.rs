@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use lockkeeper_core::epoch::{GateEpoch, LeaderEpoch};
-use lockkeeper_migrate::db::{ApplyError, Claim, Database, DbError, Event, Silent, TakeError};
+use lockkeeper_migrate::db::mysql::MySqlDatabase;
+use lockkeeper_migrate::db::{
+    ApplyError, Claim, Database, DatabaseOptions, DbError, Event, Silent, TakeError,
+};
+use lockkeeper_migrate::dsn::Dsn;
 use lockkeeper_migrate::source::Direction;
 use uuid::Uuid;
 
@@ -151,26 +155,93 @@ async fn a_superseded_hand_does_nothing_any_more() {
 async fn a_claimed_target_refuses_the_old_executor_before_it_is_gone() {
     let target = Target::new();
     let mut old = target.fenced(1).await;
-    target.sql("UPDATE lockkeeper_gate SET revision = 2, superseded = 1");
-    let refused = target
-        .up(&mut *old, 1, "INSERT INTO t VALUES (1, 1)")
-        .await
-        .unwrap_err();
-    assert!(
-        matches!(refused, ApplyError::Db(DbError::Superseded { .. })),
-        "{refused}"
-    );
+    // By a newer leader, and by the same one that has lost its session.
+    for claim in [
+        "revision = 2, superseded = 1",
+        "revision = 1, superseded = 1",
+        "revision = 2, superseded = 0",
+    ] {
+        target.sql(&format!("UPDATE lockkeeper_gate SET {claim}"));
+        let refused = target
+            .up(&mut *old, 1, "INSERT INTO t VALUES (1, 1)")
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(refused, ApplyError::Db(DbError::Superseded { .. })),
+            "{claim}: {refused}"
+        );
+        let refused = target
+            .up(&mut *old, 2, "CREATE TABLE u (a INT)")
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(refused, ApplyError::Db(DbError::Superseded { .. })),
+            "{claim}: {refused}"
+        );
+        assert!(
+            matches!(old.open(G1, None).await, Err(DbError::Superseded { .. })),
+            "{claim}"
+        );
+        assert!(
+            matches!(
+                old.close(GateEpoch(2), "r").await,
+                Err(DbError::Superseded { .. })
+            ),
+            "{claim}"
+        );
+        assert!(
+            matches!(
+                old.raise_barrier(SHORT, &Silent).await,
+                Err(DbError::Superseded { .. })
+            ),
+            "{claim}"
+        );
+        assert!(
+            matches!(old.clean_up(&Silent).await, Err(DbError::Superseded { .. })),
+            "{claim}"
+        );
+    }
+    target.sql("UPDATE lockkeeper_gate SET revision = 1, superseded = 1");
     let refused = old.scalar("INSERT INTO t VALUES (1, 1)").await.unwrap_err();
     assert!(matches!(refused, DbError::Superseded { .. }), "{refused}");
-    assert!(matches!(
-        old.open(G1, None).await,
-        Err(DbError::Superseded { .. })
-    ));
-    assert!(matches!(
-        old.close(GateEpoch(2), "r").await,
-        Err(DbError::Superseded { .. })
-    ));
     assert_eq!(target.sql("SELECT COUNT(*) FROM t"), "1");
+    assert_eq!(target.sql("SHOW TABLES LIKE 'u'"), "");
+}
+
+/// The witness can be lost while the session lives: then the list of sessions tells.
+#[tokio::test]
+async fn a_session_without_its_witness_is_ended_all_the_same() {
+    let target = Target::new();
+    let mut old = target.fenced(1).await;
+    target
+        .up(
+            &mut *old,
+            1,
+            "SELECT RELEASE_ALL_LOCKS(); INSERT INTO t VALUES (1, 1)",
+        )
+        .await
+        .unwrap();
+    old.scalar("SELECT RELEASE_ALL_LOCKS()").await.unwrap();
+    target.lead(2).await;
+    assert!(old.scalar("SELECT 1").await.is_err());
+}
+
+/// A session that the list does not show, because it is another user's, holds its witness: it is not taken for gone.
+#[tokio::test]
+async fn an_executor_that_may_not_be_ended_keeps_the_target() {
+    let target = Target::new();
+    let mut old = target.lead(1).await;
+    let dsn = Dsn::parse(&target.server.app_dsn("shop")).unwrap();
+    let other = MySqlDatabase::new(&dsn, DatabaseOptions::default());
+    let refused = other.take(&leader(2), SHORT, &Silent).await.unwrap_err();
+    assert!(
+        matches!(&refused, TakeError::Db(DbError::Permission { .. })),
+        "{refused}"
+    );
+    assert!(refused.to_string().contains("CONNECTION ADMIN"), "{refused}");
+    old.scalar("SELECT 1").await.unwrap();
+    let late = other.take(&standalone(), SHORT, &Silent).await.unwrap_err();
+    assert!(matches!(&late, TakeError::Db(DbError::TimedOut { .. })), "{late}");
 }
 
 #[tokio::test]
@@ -266,9 +337,19 @@ async fn a_standalone_runner_leaves_a_closed_gate_alone() {
 }
 
 #[tokio::test]
-async fn a_row_from_another_server_is_refused() {
+async fn an_open_row_from_another_server_is_taken_over_to_this_one() {
     let target = Target::new();
     target.lead(1).await.release().await.unwrap();
+    target.sql("UPDATE lockkeeper_gate SET identity = 'mariadb:7:elsewhere/shop'");
+    target.lead(2).await.release().await.unwrap();
+    let inspection = target.database.inspect().await.unwrap();
+    assert_eq!(inspection.gate_row.unwrap().identity, inspection.identity);
+}
+
+#[tokio::test]
+async fn a_closed_row_from_another_server_is_refused() {
+    let target = Target::new();
+    target.fenced(1).await.release().await.unwrap();
     target.sql("UPDATE lockkeeper_gate SET identity = 'mariadb:7:elsewhere/shop'");
     let refused = target
         .database

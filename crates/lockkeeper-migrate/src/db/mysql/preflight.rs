@@ -225,8 +225,12 @@ impl Look<'_> {
                 "the gate row was written on {}, this is {}: a restored copy, a clone or a failover",
                 record.row.identity, self.facts.identity
             );
+            let level = match record.row.is_closed() {
+                true => FindingLevel::Error,
+                false => FindingLevel::Warning,
+            };
             self.add(
-                FindingLevel::Error,
+                level,
                 "identity-changed",
                 message,
                 "look at table lockkeeper_gate and decide",

@@ -13,7 +13,7 @@ use super::others::{self, Life};
 use super::session::Session;
 use super::target::{Facts, Target};
 use super::text::{literal, literal_or_null, name};
-use super::watch::{Wanted, Watch, jitter, numbers};
+use super::watch::{Unseen, Wanted, Watch, jitter};
 use crate::db::{Blocker, Claim, DbError, Event, ExecutorId, Observer, TakeError};
 
 /// Mean pause between two tries; ten runners that start at once must not keep one from being had.
@@ -173,7 +173,12 @@ impl Taking<'_> {
             self.end(session, executor, observer).await?;
         }
         if self.started.elapsed() * 2 >= self.patience {
-            watch.end(&numbers(holders), observer).await?;
+            let unseen = if record.row.is_closed() {
+                Unseen::End
+            } else {
+                Unseen::Spare
+            };
+            watch.end_holders(holders, unseen, observer).await?;
         }
         Ok(())
     }
@@ -235,7 +240,9 @@ impl Taking<'_> {
     /// Compares the claim with the row.
     fn admit(&self, record: &Record) -> Result<(), TakeError> {
         let row = &record.row;
-        if row.identity != self.facts.identity {
+        // While the gate is open nothing hangs on the old server's state. While it is closed, a barrier that was
+        // raised there may be missing here.
+        if row.identity != self.facts.identity && row.is_closed() {
             let (recorded, seen) = (row.identity.clone(), self.facts.identity.clone());
             return Err(DbError::IdentityChanged { recorded, seen }.into());
         }
@@ -291,15 +298,16 @@ impl Taking<'_> {
 
     /// A standalone claim leaves the epoch as it is.
     fn claim_columns(&self) -> String {
+        let identity = literal(&self.facts.identity.0);
         match self.claim {
             Claim::Leader {
                 epoch: LeaderEpoch { generation, revision },
                 id,
             } => format!(
-                "generation = {generation}, revision = {revision}, leader_id = {}",
+                "identity = {identity}, generation = {generation}, revision = {revision}, leader_id = {}",
                 literal_or_null(Some(&id.to_string()))
             ),
-            Claim::Standalone { .. } => "one = 1".to_owned(),
+            Claim::Standalone { .. } => format!("identity = {identity}"),
         }
     }
 }
