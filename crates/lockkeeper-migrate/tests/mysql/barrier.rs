@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use lockkeeper_core::epoch::GateEpoch;
 use lockkeeper_core::version::SchemaVersion;
+use lockkeeper_migrate::db::mysql::MySqlDatabase;
 use lockkeeper_migrate::db::{Database, DatabaseOptions, DbError, Silent};
+use lockkeeper_migrate::dsn::Dsn;
 use tokio::time::Instant;
 
-use crate::support::{G1, Log, PATIENCE, SHORT, Target, connection_id, count, run, state};
+use crate::support::{G1, Log, PATIENCE, SHORT, Target, connection_id, count, leader, run, state};
 
 const WRITES: [&str; 6] = [
     "INSERT INTO t VALUES (7, 7)",
@@ -295,6 +297,35 @@ async fn a_refused_transaction_that_stays_open_does_not_keep_the_gate_closed() {
     }
 }
 
+/// Without the right to see transactions, nobody is known to hold the row: whoever is in the fenced database goes.
+#[tokio::test]
+async fn a_role_without_process_opens_as_well() {
+    let target = Target::new();
+    let dsn = Dsn::parse(&target.server.app_dsn("shop")).unwrap();
+    let database = MySqlDatabase::new(&dsn, DatabaseOptions::default());
+    let mut hand = database.take(&leader(1), PATIENCE, &Silent).await.unwrap();
+    hand.close(G1, "r").await.unwrap();
+    hand.raise_barrier(SHORT, &Silent).await.unwrap();
+    let mut app = target.connect(&target.server.app_dsn("shop")).await;
+    run(&mut app, "START TRANSACTION").await.unwrap();
+    assert_eq!(
+        state(&run(&mut app, "INSERT INTO t VALUES (1, 1)").await),
+        "LK001"
+    );
+    let mut next = database
+        .take(&leader(2), Duration::from_secs(6), &Silent)
+        .await
+        .unwrap();
+    let mut app = target.connect(&target.server.app_dsn("shop")).await;
+    run(&mut app, "START TRANSACTION").await.unwrap();
+    assert_eq!(
+        state(&run(&mut app, "INSERT INTO t VALUES (1, 1)").await),
+        "LK001"
+    );
+    next.open(G1, None).await.unwrap();
+    assert!(run(&mut app, "SELECT 1").await.is_err());
+}
+
 /// Nor does it keep the next leader from taking the target.
 #[tokio::test]
 async fn a_refused_transaction_that_stays_open_does_not_keep_a_leader_out() {
@@ -309,7 +340,7 @@ async fn a_refused_transaction_that_stays_open_does_not_keep_a_leader_out() {
     let log = Log::default();
     target
         .database
-        .take(&crate::support::leader(2), Duration::from_secs(6), &log)
+        .take(&leader(2), Duration::from_secs(6), &log)
         .await
         .unwrap();
     assert!(
@@ -353,7 +384,7 @@ async fn a_running_migration_does_not_make_refusals_slow() {
 async fn ours_comes_first_and_its_name_never_collides() {
     let target = Target::new();
     target.sql(
-        "CREATE TABLE log (a INT) ENGINE = MyISAM; CREATE TRIGGER first BEFORE INSERT ON t FOR EACH ROW INSERT INTO log VALUES (1)",
+        "CREATE DATABASE other; CREATE TABLE other.log (a INT) ENGINE = MyISAM; CREATE TRIGGER first BEFORE INSERT ON t FOR EACH ROW INSERT INTO other.log VALUES (1)",
     );
     let mut hand = target.fenced(1).await;
     let mut app = target.app().await;
@@ -361,7 +392,7 @@ async fn ours_comes_first_and_its_name_never_collides() {
         state(&run(&mut app, "INSERT INTO t VALUES (1, 1)").await),
         "LK001"
     );
-    assert_eq!(target.sql("SELECT COUNT(*) FROM log"), "0");
+    assert_eq!(target.sql("SELECT COUNT(*) FROM other.log"), "0");
     // A swap keeps the triggers' names: those of the new table must be other ones.
     target
         .up(

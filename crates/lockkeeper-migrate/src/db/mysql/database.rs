@@ -16,6 +16,9 @@ use crate::db::{
 use crate::dialect::Dialect;
 use crate::dsn::Dsn;
 
+/// How much longer than its patience a call may take before the server counts as silent.
+const SILENCE_LIMIT: Duration = Duration::from_secs(10);
+
 /// A database on a MariaDB or MySQL server. Opens a session per question.
 #[derive(Debug, Clone)]
 pub struct MySqlDatabase {

@@ -11,7 +11,7 @@ use super::gate::{self, Lock, Record};
 use super::session::Session;
 use super::target::{Facts, Target};
 use super::text::{literal, literal_or_null};
-use super::watch::{Watch, update_row};
+use super::watch::{Unseen, Watch, update_row};
 use super::{apply, ledger, others, verify};
 use crate::db::{
     Applied, ApplyError, BarrierReport, DbError, ExecutorId, GateRow, Hand, LedgerWrite, Observer, Silent,
@@ -104,10 +104,10 @@ impl MySqlHand {
         &mut self,
         columns: &str,
         extra: &str,
-        patience: Duration,
+        (patience, unseen): (Duration, Unseen),
         explain: impl FnOnce(&GateRow) -> Result<(), DbError> + Send,
     ) -> Result<(), DbError> {
-        let changed = self.try_change(columns, extra, patience, explain).await;
+        let changed = self.try_change(columns, extra, (patience, unseen), explain).await;
         self.settle(changed).await
     }
 
@@ -115,7 +115,7 @@ impl MySqlHand {
         &mut self,
         columns: &str,
         extra: &str,
-        patience: Duration,
+        (patience, unseen): (Duration, Unseen),
         explain: impl FnOnce(&GateRow) -> Result<(), DbError> + Send,
     ) -> Result<(), DbError> {
         let sql = format!(
@@ -123,7 +123,15 @@ impl MySqlHand {
             self.target.own("lockkeeper_gate"),
             self.condition()
         );
-        let matched = update_row(&mut self.session, &mut self.watch, &sql, patience, &Silent).await?;
+        let matched = update_row(
+            &mut self.session,
+            &mut self.watch,
+            &sql,
+            patience,
+            unseen,
+            &Silent,
+        )
+        .await?;
         let record = gate::read_present(&mut self.session, &self.target, Lock::None).await?;
         if matched == 0 {
             gate::check(&record, &self.executor, self.row.leader_epoch, &self.facts)?;
@@ -201,7 +209,7 @@ impl Hand for MySqlHand {
         let extra = format!("gate_epoch <= {0} AND opened < {0}", epoch.0);
         // Where triggers of an earlier fence are left, writers in good order hold the row as well: no haste.
         let patience = self.target.limits.lock_timeout;
-        self.change(&columns, &extra, patience, |row| {
+        self.change(&columns, &extra, (patience, Unseen::Spare), |row| {
             let recorded = row.gate_epoch;
             // A fence that has been opened is over: closing it again would let its triggers refuse nobody.
             if epoch < recorded || row.opened >= epoch {
@@ -261,7 +269,7 @@ impl Hand for MySqlHand {
         let version = literal_or_null(version.map(SchemaVersion::as_str));
         let columns = format!("opened = {}, version = {version}", epoch.0);
         let extra = format!("gate_epoch = {0} AND opened <= {0}", epoch.0);
-        self.change(&columns, &extra, ROW_PATIENCE, |row| {
+        self.change(&columns, &extra, (ROW_PATIENCE, Unseen::End), |row| {
             let recorded = row.gate_epoch;
             if epoch == recorded {
                 Ok(())
@@ -284,7 +292,9 @@ impl Hand for MySqlHand {
 
     async fn release(mut self: Box<Self>) -> Result<(), DbError> {
         let columns = "executor_session = NULL, executor_started = NULL, executor_who = NULL";
-        let released = self.change(columns, "one = 1", ROW_PATIENCE, |_| Ok(())).await;
+        let released = self
+            .change(columns, "one = 1", (ROW_PATIENCE, Unseen::Spare), |_| Ok(()))
+            .await;
         let Self {
             session, mut watch, ..
         } = *self;

@@ -152,6 +152,23 @@ impl Watch {
         Ok(blockers)
     }
 
+    /// Ends those that were seen to hold the gate row, or, when nobody could be seen, as `unseen` says.
+    pub(super) async fn end_holders(
+        &mut self,
+        seen: &[Blocker],
+        unseen: Unseen,
+        observer: &dyn Observer,
+    ) -> Result<(), DbError> {
+        let ids = match unseen {
+            Unseen::End if seen.is_empty() => {
+                self.holders("lockkeeper_gate").await?.round(usize::MAX).to_vec()
+            }
+            Unseen::End | Unseen::Spare => numbers(seen),
+        };
+        self.end(&ids, observer).await?;
+        Ok(())
+    }
+
     /// The gate row as this second session sees it.
     pub(super) async fn record(&mut self) -> Result<Record, DbError> {
         let target = self.target.clone();
@@ -177,6 +194,15 @@ impl Watch {
     }
 }
 
+/// What to do about sessions that keep the row locked and that this role may not see (it lacks PROCESS).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unseen {
+    /// They may be writers in good order: give up in the end.
+    Spare,
+    /// The gate is closed, so nobody else can be about anything useful: end whoever is in this database.
+    End,
+}
+
 /// Runs one update of the gate row until its lock is had, and gives the number of rows it matched. Whoever keeps the
 /// row locked for longer than `patience` (a refused transaction that was left open) is ended.
 pub(super) async fn update_row(
@@ -184,6 +210,7 @@ pub(super) async fn update_row(
     watch: &mut Watch,
     sql: &str,
     patience: Duration,
+    unseen: Unseen,
     observer: &dyn Observer,
 ) -> Result<u64, DbError> {
     let started = Instant::now();
@@ -208,7 +235,7 @@ pub(super) async fn update_row(
                 });
             }
             rounds_after_patience += 1;
-            watch.end(&numbers(&blockers), observer).await?;
+            watch.end_holders(&blockers, unseen, observer).await?;
         }
         sleep(jitter(RETRY_PAUSE)).await;
     }
