@@ -201,7 +201,10 @@ impl Bars {
         let of_region = |region: &&'static str| {
             (
                 *region,
-                (line("{prefix:<10} [{bar:14}] {wide_msg}"), line("           {wide_msg}")),
+                (
+                    line("{prefix:<10} [{bar:14}] {wide_msg}"),
+                    line("           {wide_msg}"),
+                ),
             )
         };
         let regions = regions.iter().map(of_region).collect();
