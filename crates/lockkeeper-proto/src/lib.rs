@@ -5,11 +5,7 @@
 pub mod convert;
 
 /// Messages, clients and servers of `lockkeeper.v1`.
-#[expect(
-    clippy::all,
-    clippy::allow_attributes,
-    reason = "generated code"
-)]
+#[expect(clippy::all, clippy::allow_attributes, reason = "generated code")]
 pub mod v1 {
     include!("generated/lockkeeper.v1.rs");
 }

@@ -43,12 +43,7 @@ fn demo(arguments: &[&str]) -> (Option<i32>, Value, String) {
 }
 
 fn has_keys(object: &Value, keys: &[&str]) -> bool {
-    let found: BTreeSet<&str> = object
-        .as_object()
-        .unwrap()
-        .keys()
-        .map(String::as_str)
-        .collect();
+    let found: BTreeSet<&str> = object.as_object().unwrap().keys().map(String::as_str).collect();
     keys.iter().all(|key| found.contains(key))
 }
 
