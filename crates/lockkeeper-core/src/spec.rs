@@ -2,9 +2,11 @@
 //! carried over gRPC, so that a field has one name, one default and one check.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{self, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::id::{Region, ServiceName, TargetName};
 use crate::rollout::OnFailure;
@@ -47,7 +49,7 @@ pub struct TargetSpec {
 }
 
 /// Where a coordinator finds a DSN. Never the DSN itself: the store holds no secret.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DsnReference {
     /// An environment variable of the coordinators.
@@ -56,6 +58,44 @@ pub enum DsnReference {
     File(String),
     /// A command that the coordinators run with `sh -c`.
     Command(String),
+}
+
+impl<'de> Deserialize<'de> for DsnReference {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(DsnReferenceVisitor)
+    }
+}
+
+/// Whoever puts a DSN where a reference belongs must not find its password in the error.
+struct DsnReferenceVisitor;
+
+impl<'de> Visitor<'de> for DsnReferenceVisitor {
+    type Value = DsnReference;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("one of {env: NAME}, {file: PATH} or {command: COMMAND}")
+    }
+
+    fn visit_str<E: de::Error>(self, _: &str) -> Result<DsnReference, E> {
+        Err(E::custom(
+            "a text, expected a reference: one of {env: NAME}, {file: PATH} or {command: COMMAND}",
+        ))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<DsnReference, A::Error> {
+        let reference = match map.next_key::<String>()?.as_deref() {
+            Some("env") => DsnReference::Env(map.next_value()?),
+            Some("file") => DsnReference::File(map.next_value()?),
+            Some("command") => DsnReference::Command(map.next_value()?),
+            Some(_) | None => return Err(de::Error::custom("one of env, file or command is needed")),
+        };
+        match map.next_key::<String>()? {
+            None => Ok(reference),
+            Some(_) => Err(de::Error::custom(
+                "only one of env, file and command can be given",
+            )),
+        }
+    }
 }
 
 /// Where a coordinator finds migrations.

@@ -116,5 +116,7 @@ pub(crate) fn read_yaml<T: DeserializeOwned>(path: &Path) -> Result<T, Failure> 
         std::fs::read_to_string(path)
     };
     let text = text.map_err(|e| Failure::usage(format!("read {}: {e}", path.display())))?;
-    serde_saphyr::from_str(&text).map_err(|e| Failure::usage(format!("{}: {e}", path.display())))
+    // Without a snippet: the lines around an error may hold a password.
+    serde_saphyr::from_str(&text)
+        .map_err(|e| Failure::usage(format!("{}: {}", path.display(), e.without_snippet())))
 }

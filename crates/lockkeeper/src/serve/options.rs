@@ -190,8 +190,14 @@ impl ServeFlags {
 fn read(path: &Path) -> Result<File, Failure> {
     let text = std::fs::read_to_string(path)
         .map_err(|e| Failure::usage(format!("read configuration {}: {e}", path.display())))?;
-    serde_saphyr::from_str(&text)
-        .map_err(|e| Failure::usage(format!("configuration {}: {e}", path.display())))
+    // Without a snippet: the lines around an error may hold a password.
+    serde_saphyr::from_str(&text).map_err(|e| {
+        Failure::usage(format!(
+            "configuration {}: {}",
+            path.display(),
+            e.without_snippet()
+        ))
+    })
 }
 
 fn address(text: &str) -> SocketAddr {
