@@ -1,6 +1,7 @@
 //! Every test that needs more than one part: one binary, one module per subject.
 
 mod agent_run;
+mod bad_input;
 mod client;
 mod failing_migration;
 #[expect(dead_code, reason = "the modules that use the rest come one by one")]
