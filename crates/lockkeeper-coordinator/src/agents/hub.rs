@@ -183,7 +183,8 @@ impl AgentHub {
         &self,
         registration: Registration,
     ) -> Result<(u64, mpsc::Receiver<Outgoing>), RegisterError> {
-        let (sender, receiver) = mpsc::channel(OUTGOING_MAX);
+        // One round of messages about all targets comes at once, before anybody reads.
+        let (sender, receiver) = mpsc::channel(OUTGOING_MAX.max(4 * registration.targets.len()));
         let mut inner = self.lock();
         if inner.leaving {
             return Err(RegisterError::Leaving);

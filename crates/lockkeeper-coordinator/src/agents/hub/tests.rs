@@ -269,3 +269,24 @@ fn leaving_ends_every_stream_and_grants_nothing_more() {
     bench.hub.renew(id, 2, []);
     assert_eq!(told(&mut queue), ["opened", "granted", "end: leaving"]);
 }
+
+#[test]
+fn an_agent_of_many_targets_is_told_of_all_of_them() {
+    let bench = Bench::new();
+    let all = VersionRange { min: None, max: None };
+    let many = (0..TARGETS_PER_AGENT_MAX).map(|i| (format!("kratos/{i}").parse().unwrap(), all.clone()));
+    let registration = Registration {
+        service: "kratos".parse().unwrap(),
+        agent: "kratos-1".parse().unwrap(),
+        incarnation: Incarnation(Uuid::nil()),
+        region: "eu".parse().unwrap(),
+        release: String::new(),
+        targets: many.collect(),
+    };
+    let (_, mut receiver) = bench.hub.register(registration).unwrap();
+    assert_eq!(told(&mut receiver).len(), TARGETS_PER_AGENT_MAX);
+    assert!(
+        !receiver.is_closed(),
+        "the stream was given up before anybody could read"
+    );
+}
