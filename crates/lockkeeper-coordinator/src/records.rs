@@ -144,6 +144,9 @@ pub struct ProgressRecord {
     pub since: WallTime,
     /// When the gate was closed.
     pub closed_at: Option<WallTime>,
+    /// When a person last let a held target go on: the budget counts from there.
+    #[serde(default)]
+    pub retried_at: Option<WallTime>,
     /// Time from closing the gate to drained.
     pub fence_time: Option<Duration>,
     /// Time that the migrations took.
@@ -186,6 +189,7 @@ impl ProgressRecord {
             target,
             since: now,
             closed_at: None,
+            retried_at: None,
             fence_time: None,
             migrate_time: None,
             verify_time: None,
@@ -197,6 +201,12 @@ impl ProgressRecord {
             current: None,
             drained_by: Vec::new(),
         }
+    }
+
+    /// Since when the fence budget runs: a person who lets a held target go on gives it another one.
+    #[must_use]
+    pub fn budget_since(&self) -> Option<WallTime> {
+        self.retried_at.max(self.closed_at)
     }
 }
 

@@ -78,6 +78,8 @@ impl RolloutDriver {
                 self.tasks.abort_all();
                 while self.tasks.join_next().await.is_some() {}
                 self.running.clear();
+                // One that panics at once must not spin.
+                tokio::time::sleep(AGAIN_PAUSE).await;
             }
         }
     }
@@ -95,6 +97,7 @@ impl RolloutDriver {
             self.end(&rollout).await?;
             return Ok(true);
         }
+        self.give_up_undeclared(&progress).await?;
         self.go_on(&rollout.record, &progress);
         self.apply_abort(&rollout.record, &progress).await?;
         self.start(&rollout.record, &progress).await?;
@@ -145,6 +148,23 @@ impl RolloutDriver {
             };
             self.tasks.spawn(drive.in_current_span());
         }
+    }
+
+    /// A target whose declaration went as the rollout was created can be driven by nobody.
+    async fn give_up_undeclared(&self, progress: &Progress) -> Result<(), WriteError> {
+        for (name, stored) in progress {
+            let state = stored.record.target.state;
+            if state.is_resting() || self.running.contains(name) || self.leader.spec(name).is_some() {
+                continue;
+            }
+            let reason = "the target is not declared any more".to_owned();
+            let event = match state {
+                State::Preflight => Event::PreflightRefused(reason),
+                _ => Event::NeedsPerson(reason),
+            };
+            self.move_on(name, stored, event).await?;
+        }
+        Ok(())
     }
 
     /// An operator's abort reaches targets that rest; those that move look for it themselves.

@@ -143,7 +143,9 @@ impl Leader {
     /// Sessions that were seen vanishing, and since when this leader sees.
     #[must_use]
     pub fn departures(&self) -> (Vec<(SessionId, Instant)>, Instant) {
-        let departures = self.departures.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut departures = self.departures.lock().unwrap_or_else(PoisonError::into_inner);
+        // The task that watches may not have run yet since the view changed.
+        departures.observe(&self.view.borrow(), self.clock.now(), self.settings.write);
         (departures.gone(), departures.since())
     }
 

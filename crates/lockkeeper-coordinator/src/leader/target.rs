@@ -44,6 +44,10 @@ const TAKE_PATIENCE: Duration = Duration::from_secs(20);
 const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
 const RECONNECT_MIN: Duration = Duration::from_secs(30);
 
+/// How often the database may be lost before a person looks. A step that loses it every time (a statement that the
+/// server kills the session for) would otherwise be repeated for ever, with progress between the losses.
+const LOSSES_MAX: u32 = 5;
+
 /// How long cleaning up after an opening is tried in one go; what is left is inert.
 const CLEAN_UP_PATIENCE: Duration = Duration::from_secs(20);
 
@@ -62,7 +66,12 @@ pub struct TargetDriver {
     database: Option<Box<dyn Database>>,
     migrations: Option<Migrations>,
     hand: Option<Box<dyn Hand>>,
+    /// Whether this hand has raised the fence, or has found it standing. A hand alone proves nothing.
+    fence_stands: bool,
     lost_since: Option<tokio::time::Instant>,
+    losses: u32,
+    /// The version in the ledger of a target whose gate row was found open.
+    released_at: Option<SchemaVersion>,
     /// The sessions that the closing transaction listed; `None`: an earlier leader closed the gate.
     listed: Option<Vec<SessionId>>,
 }
@@ -115,7 +124,10 @@ impl TargetDriver {
             database: None,
             migrations: None,
             hand: None,
+            fence_stands: false,
             lost_since: None,
+            losses: 0,
+            released_at: None,
             listed: None,
         }
     }
@@ -135,6 +147,8 @@ impl TargetDriver {
             // A person may have mended the files, or the target's declaration.
             self.migrations = None;
             self.database = None;
+            self.lost_since = None;
+            self.losses = 0;
         }
         self.leader.waits.clear(&self.target.name);
         self.progress.mod_revision
@@ -173,10 +187,22 @@ impl TargetDriver {
     async fn hold(&mut self) -> Option<Stored<ProgressRecord>> {
         self.leader.waits.clear(self.name());
         loop {
-            if self.hand.is_none()
-                && let Err(Trouble::Event(event)) = self.load_and_stand().await
-            {
-                debug!(target = %self.name(), ?event, "the held target's fence cannot be raised again");
+            if !self.stands() {
+                match self.load_and_stand().await {
+                    Err(Trouble::Event(event @ Event::GateFoundOpen(_))) => {
+                        if self.advance(event).await.is_ok() {
+                            return Some(self.progress.clone());
+                        }
+                    }
+                    Err(Trouble::Event(event)) => {
+                        debug!(target = %self.name(), ?event, "the held target's fence cannot be raised again");
+                    }
+                    Err(Trouble::Lost(why)) => {
+                        debug!(target = %self.name(), why, "the held target's database is lost");
+                        self.hand = None;
+                    }
+                    Ok(()) | Err(Trouble::Stop(_)) => {}
+                }
             }
             let decided = self
                 .leader
@@ -200,8 +226,11 @@ impl TargetDriver {
         if self.progress.record.target.state == State::Preflight {
             return Some(Event::PreflightRefused(why));
         }
+        if self.lost_since.is_none() {
+            self.losses += 1;
+        }
         let since = *self.lost_since.get_or_insert_with(tokio::time::Instant::now);
-        if since.elapsed() >= self.budget_left().max(RECONNECT_MIN) {
+        if self.losses > LOSSES_MAX || since.elapsed() >= self.budget_left().max(RECONNECT_MIN) {
             return Some(Event::NeedsPerson(why));
         }
         warn!(target = %self.name(), why, "lost the database, trying again");
@@ -260,6 +289,9 @@ impl TargetDriver {
         };
         info!(target = %self.name(), from = ?before.state, to = ?after.state, reason = after.reason, "state");
         let mut changes = Vec::new();
+        if after.state == State::Held(HeldAt::ReleasedByHand) {
+            changes.extend(self.gate_released(&after.reason));
+        }
         if after.state.is_final() {
             changes.extend(self.gate_opening(before.state));
             changes.extend(self.leader.active_end(&self.target.name, &self.rollout));
@@ -296,6 +328,21 @@ impl TargetDriver {
     /// The store's gate opens in the same commit as the target's final state: agents hear of it by that.
     fn gate_opening(&self, before: State) -> Option<RecordChange> {
         let State::Opening(goal) = before else { return None };
+        let checked = match goal {
+            Goal::New => "ledger equals plan; verify scripts and row invariants passed",
+            Goal::Unchanged => "ledger is as it was before; no migration was run",
+            Goal::Restored => "ledger is as it was before, after reverting; row invariants passed",
+        };
+        self.gate_open_at(self.version_of(goal), checked.to_owned())
+    }
+
+    /// A person has opened the target's own row. The store's gate follows, or agents would stay fenced behind a gate
+    /// that no rollout closes and none can open.
+    fn gate_released(&self, reason: &str) -> Option<RecordChange> {
+        self.gate_open_at(self.released_at.clone(), format!("not verified: {reason}"))
+    }
+
+    fn gate_open_at(&self, version: Option<SchemaVersion>, checked: String) -> Option<RecordChange> {
         let gate = self.leader.gate(self.name())?;
         if !fence::is_closed_by(
             &gate.record,
@@ -308,14 +355,9 @@ impl TargetDriver {
             .migrations
             .as_ref()
             .map_or(gate.record.order, |m| m.set.order);
-        let checked = match goal {
-            Goal::New => "ledger equals plan; verify scripts and row invariants passed",
-            Goal::Unchanged => "ledger is as it was before; row invariants passed",
-            Goal::Restored => "ledger is as it was before, after reverting; row invariants passed",
-        };
         let verified = Verification {
-            version: self.version_of(goal),
-            checked: checked.to_owned(),
+            version,
+            checked,
             at: wall_now(),
         };
         let open = gate.record.open(order, self.leader.writer.epoch(), verified);
@@ -407,3 +449,6 @@ fn needs_person(error: DbError) -> Trouble {
 fn elapsed_since(time: WallTime) -> Duration {
     Duration::from_millis(u64::try_from(wall_now().0.saturating_sub(time.0)).unwrap_or(0))
 }
+
+#[cfg(test)]
+mod tests;

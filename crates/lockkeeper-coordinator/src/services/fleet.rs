@@ -343,7 +343,7 @@ fn refuse_active(view: &crate::view::FleetView, target: &TargetName) -> Result<(
     }
 }
 
-pub(super) async fn remove(leader: &Leader, target: &TargetName) -> Result<v1::RemoveTargetResponse, Status> {
+pub(crate) async fn remove(leader: &Leader, target: &TargetName) -> Result<v1::RemoveTargetResponse, Status> {
     let changes = {
         let view = leader.view.borrow();
         refuse_active(&view, target)?;

@@ -260,13 +260,17 @@ fn free(view: &FleetView, target: &TargetName) -> Result<(), Status> {
     Ok(())
 }
 
-async fn abort(leader: &Leader, message: v1::AbortRolloutRequest) -> Result<v1::Rollout, Status> {
+pub(crate) async fn abort(leader: &Leader, message: v1::AbortRolloutRequest) -> Result<v1::Rollout, Status> {
     let id: RolloutId = name("id", message.id)?;
     let rollout = leader.rollout(&id).ok_or_else(|| unknown(&id))?;
     if rollout.record.ended_at.is_some() {
         return Err(Status::failed_precondition(format!("rollout {id} has ended")));
     }
-    if rollout.record.abort.is_none() {
+    let held = leader.progress(&id).into_values();
+    let held = held.filter(|p| matches!(p.record.target.state, State::Held(_)));
+    let held_since = held.map(|p| p.record.since).max();
+    // Asked again, the abort is for those targets that were held after it, for example because reverting failed.
+    if rollout.record.abort.is_none() || held_since.is_some() {
         let reason = if message.reason.is_empty() {
             "no reason given".to_owned()
         } else {
@@ -275,7 +279,8 @@ async fn abort(leader: &Leader, message: v1::AbortRolloutRequest) -> Result<v1::
         let decision = Decision {
             reason,
             by: message.requested_by,
-            at: wall_now(),
+            // No earlier than what it decides about, even if that was written by a clock that is ahead.
+            at: held_since.map_or_else(wall_now, |since| since.max(wall_now())),
         };
         let record = RolloutRecord {
             abort: Some(decision),
@@ -292,7 +297,7 @@ async fn abort(leader: &Leader, message: v1::AbortRolloutRequest) -> Result<v1::
     found(&leader.view.borrow(), &id)
 }
 
-async fn retry(leader: &Leader, message: v1::RetryRolloutRequest) -> Result<v1::Rollout, Status> {
+pub(crate) async fn retry(leader: &Leader, message: v1::RetryRolloutRequest) -> Result<v1::Rollout, Status> {
     let id: RolloutId = name("id", message.id)?;
     let rollout = leader.rollout(&id).ok_or_else(|| unknown(&id))?;
     let mut changes = Vec::new();
@@ -303,6 +308,7 @@ async fn retry(leader: &Leader, message: v1::RetryRolloutRequest) -> Result<v1::
             let record = ProgressRecord {
                 target: after,
                 since: wall_now(),
+                retried_at: Some(wall_now()),
                 ..stored.record.clone()
             };
             changes.push(RecordChange::update(

@@ -5,10 +5,13 @@ use std::time::Duration;
 use lockkeeper_core::drain::Pending;
 use lockkeeper_core::epoch::GateEpoch;
 use lockkeeper_core::id::SessionId;
+use lockkeeper_core::lease::with_margin;
 use lockkeeper_core::rollout::{Event, State};
 use lockkeeper_core::strength::Strength;
 use lockkeeper_core::time::WallTime;
+use lockkeeper_core::version::SchemaVersion;
 use lockkeeper_migrate::db::{Claim, DbError, Hand, TakeError};
+use lockkeeper_migrate::plan;
 use tracing::{info, warn};
 
 use super::{Step, TAKE_PATIENCE, TargetDriver, Trouble, elapsed_since, needs_person};
@@ -59,6 +62,7 @@ impl TargetDriver {
         match taken {
             Ok(hand) => {
                 self.hand = Some(hand);
+                self.fence_stands = false;
                 Ok(())
             }
             Err(TakeError::Db(DbError::Superseded { by })) => {
@@ -68,6 +72,11 @@ impl TargetDriver {
             Err(TakeError::Db(error)) => Err(needs_person(error)),
             Err(error) => Err(Trouble::Event(Event::NeedsPerson(error.to_string()))),
         }
+    }
+
+    /// Whether the fence stands under this driver's hand.
+    pub(super) fn stands(&self) -> bool {
+        self.hand.is_some() && self.fence_stands
     }
 
     pub(super) fn hand(&mut self) -> Step<&mut Box<dyn Hand>> {
@@ -115,14 +124,16 @@ impl TargetDriver {
         Ok(())
     }
 
-    /// Closes the target's row, waits for the agents, raises the barrier, and reads the row invariants.
-    pub(super) async fn raise(&mut self, drain_timeout: Duration) -> Step<()> {
+    /// Closes the target's row under this rollout's gate epoch, and gives that. A row that a person has opened stays
+    /// open.
+    pub(super) async fn close_row(&mut self) -> Step<GateEpoch> {
         let Some(epoch) = self.progress.record.target.gate_epoch else {
             return Err(Trouble::Event(Event::NeedsPerson(
                 "the fence has no gate epoch".to_owned(),
             )));
         };
         if self.hand()?.gate_row().opened >= epoch {
+            self.released_at = self.version_in_ledger().await?;
             let reason =
                 format!("the target's gate row is open at {epoch}, though this rollout has not opened it");
             return Err(Trouble::Event(Event::GateFoundOpen(reason)));
@@ -132,6 +143,22 @@ impl TargetDriver {
             .close(epoch, rollout.as_str())
             .await
             .map_err(needs_person)?;
+        Ok(epoch)
+    }
+
+    /// The version that the ledger proves; none where it leaves a doubt, so that agents do not fit.
+    async fn version_in_ledger(&mut self) -> Step<Option<SchemaVersion>> {
+        if self.unfinished().await?.is_some() {
+            return Ok(None);
+        }
+        let ledger = self.hand()?.ledger().await.map_err(needs_person)?;
+        let planned = plan::plan(&self.migrations()?.set, &ledger, &plan::Goal::Latest);
+        Ok(planned.ok().and_then(|plan| plan.from))
+    }
+
+    /// Closes the target's row, waits for the agents, raises the barrier, and reads the row invariants.
+    pub(super) async fn raise(&mut self, drain_timeout: Duration) -> Step<()> {
+        let epoch = self.close_row().await?;
         let still_out = self.drain(epoch, drain_timeout).await?;
         let patience = match self.progress.record.target.state {
             State::Fencing => self.left_until(self.writers_end()),
@@ -152,7 +179,10 @@ impl TargetDriver {
             let Some(hand) = hand.as_mut() else {
                 return Err(needs_person(DbError::ConnectionLost(String::new())));
             };
-            let report = hand.raise_barrier(patience, observer).await.map_err(needs_person)?;
+            let report = hand
+                .raise_barrier(patience, observer)
+                .await
+                .map_err(needs_person)?;
             record
                 .ended_sessions
                 .extend(report.ended.iter().map(ToString::to_string));
@@ -174,6 +204,7 @@ impl TargetDriver {
             }
         }
         self.write(record, Vec::new()).await?;
+        self.fence_stands = true;
         Ok(())
     }
 
@@ -186,7 +217,17 @@ impl TargetDriver {
         };
         let cooperative = self.target.strength < Strength::Barrier;
         let (patience, then) = match cooperative {
-            true => (self.budget_left(), "reopen, if they do not drain in time"),
+            true if self.progress.record.target.state == State::Fencing => {
+                (self.budget_left(), "reopen, if they do not drain in time")
+            }
+            // A new leader waits for leases that it has not seen, whether the budget is used up or not.
+            true => {
+                let leases = with_margin(self.leader.settings.write) + RAISE_AGAIN_MIN;
+                (
+                    self.budget_left().max(leases),
+                    "hold, if they do not drain in time",
+                )
+            }
             false => (
                 drain_timeout.min(self.left_until(self.writers_end())),
                 "raise the barrier without them",
@@ -228,7 +269,7 @@ impl TargetDriver {
     }
 
     fn after_closing(&self, time: Duration) -> WallTime {
-        let closed = self.progress.record.closed_at.unwrap_or_else(wall_now);
+        let closed = self.progress.record.budget_since().unwrap_or_else(wall_now);
         WallTime(closed.0.saturating_add(millis(time)))
     }
 
@@ -244,13 +285,22 @@ impl TargetDriver {
 
     /// Makes sure that a hand is on the target and the fence stands. Gives whether it had to be raised again.
     pub(super) async fn stand(&mut self) -> Step<bool> {
-        if self.hand.is_some() {
+        if self.stands() {
             return Ok(false);
         }
         self.take().await?;
         self.close_store_gate().await?;
         self.raise(Duration::ZERO).await?;
         Ok(true)
+    }
+
+    /// Makes sure that a hand is on the target and its row is closed, whether the fence stands or not. Enough where
+    /// nothing was run: whatever kept the fence from standing may do so for long, and writers shall have their gate
+    /// back.
+    pub(super) async fn hold_row(&mut self) -> Step<()> {
+        self.take().await?;
+        self.close_store_gate().await?;
+        self.close_row().await.map(drop)
     }
 }
 

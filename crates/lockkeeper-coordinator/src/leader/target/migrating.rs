@@ -4,7 +4,7 @@ use lockkeeper_core::rollout::{Damage, Event};
 use lockkeeper_core::version::SchemaVersion;
 use lockkeeper_migrate::db::DbError;
 use lockkeeper_migrate::engine::{self, EngineError};
-use lockkeeper_migrate::plan;
+use lockkeeper_migrate::plan::{self, Plan};
 use tracing::warn;
 
 use super::{Step, TargetDriver, Trouble, needs_person};
@@ -18,11 +18,16 @@ impl TargetDriver {
     pub(super) async fn migrate(&mut self) -> Step<Event> {
         let started = tokio::time::Instant::now();
         self.stand().await?;
+        let plan = self.pending().await?;
+        // What is applied already needs no time: a budget that is used up must not keep it from being opened.
+        if plan.steps.is_empty() {
+            return Ok(Event::Migrated);
+        }
         let left = self.budget_left();
         self.leader
             .waits
             .next(self.name(), "verify, then open", Some(self.budget_end()));
-        let outcome = tokio::time::timeout(left, self.apply_pending()).await;
+        let outcome = tokio::time::timeout(left, self.apply(&plan)).await;
         let Ok(outcome) = outcome else {
             return self.over_budget().await;
         };
@@ -37,7 +42,8 @@ impl TargetDriver {
         Ok(event)
     }
 
-    pub(super) async fn apply_pending(&mut self) -> Step<Result<(), EngineError>> {
+    /// What the ledger says is left to do.
+    async fn pending(&mut self) -> Step<Plan> {
         let ledger = self.hand()?.ledger().await.map_err(needs_person)?;
         let goal = self
             .progress
@@ -46,10 +52,11 @@ impl TargetDriver {
             .to
             .clone()
             .map_or(plan::Goal::Latest, plan::Goal::To);
-        let plan = match plan::plan(&self.migrations()?.set, &ledger, &goal) {
-            Ok(plan) => plan,
-            Err(error) => return Err(Trouble::Event(Event::NeedsPerson(error.to_string()))),
-        };
+        plan::plan(&self.migrations()?.set, &ledger, &goal)
+            .map_err(|error| Trouble::Event(Event::NeedsPerson(error.to_string())))
+    }
+
+    async fn apply(&mut self, plan: &Plan) -> Step<Result<(), EngineError>> {
         let layout = self.migrations()?.set.layout;
         let Self {
             hand,
@@ -60,7 +67,7 @@ impl TargetDriver {
         let Some(hand) = hand.as_mut() else {
             return Err(needs_person(DbError::ConnectionLost(String::new())));
         };
-        let report = engine::migrate(hand.as_mut(), &plan, layout, &leader.applied_by(), observer).await;
+        let report = engine::migrate(hand.as_mut(), plan, layout, &leader.applied_by(), observer).await;
         Ok(report.map(drop))
     }
 
@@ -78,14 +85,7 @@ impl TargetDriver {
 
     pub(super) fn migration_failed(&self, failure: &EngineError) -> Step<Event> {
         let reason = failure.to_string();
-        match failure.db() {
-            Some(DbError::Superseded { .. }) => return Err(Trouble::Stop(WriteError::NotLeader)),
-            // What the lost session did is settled by the next one: ledger and journal say what is left to do.
-            Some(DbError::ConnectionLost(_) | DbError::Unreachable { .. }) => {
-                return Err(Trouble::Lost(reason));
-            }
-            Some(_) | None => {}
-        }
+        settle_elsewhere(failure)?;
         warn!(target = %self.name(), reason, "migration failed");
         let damage = if failure.is_unclear() {
             Damage::Unclear
@@ -160,7 +160,10 @@ impl TargetDriver {
         let reverted = engine::migrate(hand.as_mut(), &plan, layout, &leader.applied_by(), observer).await;
         Ok(match reverted {
             Ok(_) => Event::Reverted,
-            Err(error) => Event::RevertFailed(format!("cannot roll back: {error}")),
+            Err(error) => {
+                settle_elsewhere(&error)?;
+                Event::RevertFailed(format!("cannot roll back: {error}"))
+            }
         })
     }
 
@@ -168,5 +171,17 @@ impl TargetDriver {
         engine::unfinished(self.hand()?.as_mut())
             .await
             .map_err(needs_person)
+    }
+}
+
+/// Whether the failure says nothing of the script: what a lost session did is settled by the next one, since ledger
+/// and journal say what is left to do.
+fn settle_elsewhere(failure: &EngineError) -> Step<()> {
+    match failure.db() {
+        Some(DbError::Superseded { .. }) => Err(Trouble::Stop(WriteError::NotLeader)),
+        Some(DbError::ConnectionLost(_) | DbError::Unreachable { .. }) => {
+            Err(Trouble::Lost(failure.to_string()))
+        }
+        Some(_) | None => Ok(()),
     }
 }

@@ -11,15 +11,45 @@ use lockkeeper_migrate::engine::{self, EngineError};
 use super::{Step, TargetDriver, Trouble, elapsed_since, needs_person};
 use crate::records::ProgressRecord;
 
+/// Shortest time that a verification is given: the budget may be used up by then.
+const VERIFY_MIN: Duration = Duration::from_secs(5);
+
+/// The same for an old version, which there is no way back from.
+const VERIFY_OLD_MIN: Duration = Duration::from_secs(30);
+
 impl TargetDriver {
     pub(super) async fn verify(&mut self, goal: Goal) -> Step<Event> {
-        if self.stand().await? {
+        if goal == Goal::Unchanged {
+            self.hold_row().await?;
+        } else if self.stand().await? {
             return Ok(Event::FenceRenewed);
         }
         let started = tokio::time::Instant::now();
         self.leader
             .waits
             .next(self.name(), "open the gate", Some(self.budget_end()));
+        let patience = self.budget_left().max(match goal {
+            Goal::New => VERIFY_MIN,
+            Goal::Unchanged | Goal::Restored => VERIFY_OLD_MIN,
+        });
+        let Ok(checked) = tokio::time::timeout(patience, self.check(goal)).await else {
+            self.drop_hand().await;
+            let seconds = patience.as_secs_f64();
+            let reason =
+                format!("verification did not end within {seconds:.0} s, the rest of the fence budget");
+            return Ok(Event::VerificationFailed(reason));
+        };
+        let (failure, mut record) = checked?;
+        record.verify_time = Some(started.elapsed());
+        self.write(record, Vec::new()).await?;
+        Ok(match failure {
+            None => Event::Verified,
+            Some(reason) => Event::VerificationFailed(reason),
+        })
+    }
+
+    /// Ledger, scripts and row invariants. Gives the first failure.
+    async fn check(&mut self, goal: Goal) -> Step<(Option<String>, ProgressRecord)> {
         let version = self.version_of(goal);
         let Self { hand, migrations, .. } = self;
         let (Some(hand), Some(migrations)) = (hand.as_mut(), migrations.as_ref()) else {
@@ -40,15 +70,15 @@ impl TargetDriver {
             failure.get_or_insert_with(|| format!("version {version} is applied in part"));
         }
         let mut record = self.progress.record.clone();
-        if let Some(changed) = self.compare_invariants(&mut record).await? {
-            failure.get_or_insert(changed);
+        if self.stands() {
+            if let Some(changed) = self.compare_invariants(&mut record).await? {
+                failure.get_or_insert(changed);
+            }
+        } else {
+            // Writers may have written since, as they should: nothing was run.
+            record.invariants.clear();
         }
-        record.verify_time = Some(started.elapsed());
-        self.write(record, Vec::new()).await?;
-        Ok(match failure {
-            None => Event::Verified,
-            Some(reason) => Event::VerificationFailed(reason),
-        })
+        Ok((failure, record))
     }
 
     /// Asks every row invariant again. Gives the first that answers otherwise than just after drained.
@@ -90,7 +120,7 @@ impl TargetDriver {
                 "the fence has no gate epoch".to_owned(),
             )));
         };
-        self.take_for_opening(epoch).await?;
+        self.take_for_opening(epoch, goal).await?;
         let version = self.version_of(goal);
         if self.hand()?.gate_row().opened < epoch {
             if !self.leader.is_closed(self.name(), &self.rollout, epoch) {
@@ -111,7 +141,7 @@ impl TargetDriver {
 
     /// A new leader's hand: if the row is open already, the opening is finished; else the fence has to be raised
     /// again and verified again, since it may have fallen with the old hand.
-    pub(super) async fn take_for_opening(&mut self, epoch: GateEpoch) -> Step<()> {
+    pub(super) async fn take_for_opening(&mut self, epoch: GateEpoch, goal: Goal) -> Step<()> {
         if self.hand.is_some() {
             return Ok(());
         }
@@ -119,7 +149,9 @@ impl TargetDriver {
         if self.hand()?.gate_row().opened >= epoch {
             return Ok(());
         }
-        self.raise(Duration::ZERO).await?;
+        if goal != Goal::Unchanged {
+            self.raise(Duration::ZERO).await?;
+        }
         Err(Trouble::Event(Event::FenceRenewed))
     }
 }
