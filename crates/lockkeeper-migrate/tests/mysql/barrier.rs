@@ -5,11 +5,14 @@ use std::time::Duration;
 use lockkeeper_core::epoch::GateEpoch;
 use lockkeeper_core::version::SchemaVersion;
 use lockkeeper_migrate::db::mysql::MySqlDatabase;
-use lockkeeper_migrate::db::{Database, DatabaseOptions, DbError, Silent};
+use lockkeeper_migrate::db::{Database, DatabaseOptions, DbError, Event, Silent};
 use lockkeeper_migrate::dsn::Dsn;
+use lockkeeper_migrate::source::Direction;
 use tokio::time::Instant;
 
-use crate::support::{G1, Log, PATIENCE, SHORT, Target, connection_id, count, leader, run, state};
+use crate::support::{
+    G1, Log, PATIENCE, SHORT, Target, connection_id, count, leader, migration, run, state, write,
+};
 
 const WRITES: [&str; 6] = [
     "INSERT INTO t VALUES (7, 7)",
@@ -295,6 +298,41 @@ async fn a_refused_transaction_that_stays_open_does_not_keep_the_gate_closed() {
         .await
         .unwrap();
     }
+}
+
+/// Such a transaction keeps its locks on the table too. It is ended when a migration waits for them, and nobody else.
+#[tokio::test]
+async fn a_refused_transaction_that_stays_open_does_not_keep_a_migration_waiting() {
+    let target = Target::new();
+    target.sql("CREATE TABLE other (a INT)");
+    let mut hand = target.fenced(1).await;
+    let (mut app, mut reader) = (target.app().await, target.app().await);
+    run(&mut reader, "START TRANSACTION; SELECT * FROM other")
+        .await
+        .unwrap();
+    let id = connection_id(&mut app).await;
+    run(&mut app, "START TRANSACTION").await.unwrap();
+    assert_eq!(
+        state(&run(&mut app, "INSERT INTO t VALUES (1, 1)").await),
+        "LK001"
+    );
+    let started = Instant::now();
+    let (migration, log) = (migration(1, "ALTER TABLE t ADD c INT"), Log::default());
+    hand.apply(&migration.up, &write(&migration, Direction::Up), &log)
+        .await
+        .unwrap();
+    let ended = |event: &Event| matches!(event, Event::Ended(blocker) if blocker.id == id.to_string());
+    assert!(log.events().iter().any(ended), "{:?}", log.events());
+    assert!(
+        started.elapsed() < Duration::from_secs(12),
+        "{:?}",
+        started.elapsed()
+    );
+    assert!(
+        run(&mut app, "SELECT 1").await.is_err(),
+        "who was in the way was not ended"
+    );
+    run(&mut reader, "SELECT 1").await.unwrap();
 }
 
 /// Without the right to see transactions, nobody is known to hold the row: whoever is in the fenced database goes.

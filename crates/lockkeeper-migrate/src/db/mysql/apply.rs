@@ -13,7 +13,7 @@ use super::others;
 use super::target::seconds;
 use super::text::first_line;
 use super::variables::Variables;
-use super::watch::{Wanted, jitter};
+use super::watch::{Unseen, Wanted, jitter, update_row};
 use crate::db::{Applied, ApplyError, Blocker, DbError, Event, LedgerWrite, Notice, Observer};
 use crate::source::{Direction, Script};
 use crate::sql::Statement;
@@ -22,6 +22,8 @@ use crate::sql::Statement;
 pub(super) const LOCK_TRIES: u32 = 6;
 /// Mean pause between two tries: whoever queued up behind the first one goes on meanwhile.
 pub(super) const LOCK_PAUSE: Duration = Duration::from_millis(400);
+/// How long a refused writer may take to roll back once a migration waits for it.
+const REFUSED_PATIENCE: Duration = Duration::from_millis(500);
 /// Longest text of a statement in an event.
 const EVENT_CHARS: usize = 120;
 
@@ -76,6 +78,25 @@ pub(super) async fn apply(
 }
 
 impl MySqlHand {
+    /// Ends writers that were refused and have left their transaction open: until it ends it keeps its locks, also
+    /// on tables that a migration is to change. They hold the gate row, which readers do not.
+    async fn end_refused_writers(&mut self, observer: &dyn Observer) -> Result<(), DbError> {
+        if self.barred.is_none() {
+            return Ok(());
+        }
+        let row_wait = |seconds: u64| format!("SET SESSION innodb_lock_wait_timeout = {seconds}");
+        self.session.run(&row_wait(super::target::ROW_WAIT_S)).await?;
+        let nothing = format!(
+            "UPDATE {} SET changed_at = changed_at WHERE one = 1",
+            self.target.own("lockkeeper_gate")
+        );
+        let (session, watch) = (&mut self.session, &mut self.watch);
+        let ended = update_row(session, watch, &nothing, REFUSED_PATIENCE, Unseen::End, observer).await;
+        let during_migrations = seconds(self.target.limits.lock_timeout);
+        self.session.run(&row_wait(during_migrations)).await?;
+        ended.map(drop)
+    }
+
     /// Bounds (or no longer bounds) what a migration's statements may wait for and how long they may run.
     async fn limit_statements(&mut self, on: bool) -> Result<(), DbError> {
         let limits = &self.target.limits;
@@ -168,7 +189,7 @@ impl Run<'_> {
                 }
                 Err(InOne::Locked { .. }) => {
                     tries += 1;
-                    sleep(jitter(LOCK_PAUSE)).await;
+                    self.make_way().await;
                 }
             }
         }
@@ -196,6 +217,13 @@ impl Run<'_> {
         self.hand.session.run(&record).await.map_err(DbError::from)?;
         self.hand.session.run("COMMIT").await.map_err(DbError::from)?;
         Ok(self.ran())
+    }
+
+    /// What is done between two tries of a statement that did not get a lock.
+    pub(super) async fn make_way(&mut self) {
+        // When it fails, the next try says what is wrong.
+        let _ = self.hand.end_refused_writers(self.observer).await;
+        sleep(jitter(LOCK_PAUSE)).await;
     }
 
     /// Runs one statement once, names whoever it waits for, and keeps the server's warnings.
@@ -256,7 +284,7 @@ impl Run<'_> {
                 }
                 Err(failure) if failure.is_retryable() => {
                     tries += 1;
-                    sleep(jitter(LOCK_PAUSE)).await;
+                    self.make_way().await;
                 }
                 Err(failure) => return Err(failure.into()),
             }

@@ -324,6 +324,9 @@ pub(super) async fn in_the_way(
 }
 
 /// Connections whose transaction holds a row lock that the connection `waiter` waits for at this moment.
+///
+/// In MariaDB every transaction that has written nothing has the id 0, refused writers and plain readers alike: of
+/// those, readers are told by holding no row lock.
 pub(super) async fn row_holders(
     session: &mut Session,
     facts: &Facts,
@@ -334,7 +337,8 @@ pub(super) async fn row_holders(
             "SELECT DISTINCT b.trx_mysql_thread_id FROM information_schema.INNODB_LOCK_WAITS w \
              JOIN information_schema.INNODB_TRX b ON b.trx_id = w.blocking_trx_id \
              JOIN information_schema.INNODB_TRX r ON r.trx_id = w.requesting_trx_id \
-             WHERE r.trx_mysql_thread_id = {waiter}"
+             WHERE r.trx_mysql_thread_id = {waiter} AND b.trx_mysql_thread_id <> {waiter} \
+             AND (b.trx_id <> 0 OR b.trx_rows_locked > 0)"
         )
     } else {
         format!(

@@ -210,7 +210,7 @@ impl Run<'_> {
                     if failure.is_retryable() && tries < super::apply::LOCK_TRIES =>
                 {
                     tries += 1;
-                    tokio::time::sleep(super::watch::jitter(super::apply::LOCK_PAUSE)).await;
+                    self.make_way().await;
                 }
                 Err(RowsError::Refused(failure)) => {
                     return Err(self.failed(statement, failure.into(), done).await);
