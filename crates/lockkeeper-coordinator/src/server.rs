@@ -93,6 +93,7 @@ pub struct Coordinator {
     stop: CancellationToken,
     stopping: Arc<AtomicBool>,
     terms: Option<JoinHandle<()>>,
+    publish: watch::Sender<Option<Arc<Term>>>,
     tasks: Vec<AbortHandle>,
 }
 
@@ -129,7 +130,7 @@ impl Coordinator {
         let first = Term::start(&parts).await?;
         let stop = CancellationToken::new();
         tasks.push(serve(options.listener, options.fleet, term.clone(), stop.clone())?.abort_handle());
-        let terms = tokio::spawn(terms_in_turn(first, parts, publish, stop.clone()));
+        let terms = tokio::spawn(terms_in_turn(first, parts, publish.clone(), stop.clone()));
         tasks.push(terms.abort_handle());
         info!(%address, "serving");
         Ok(Self {
@@ -138,6 +139,7 @@ impl Coordinator {
             stop,
             stopping,
             terms: Some(terms),
+            publish,
             tasks,
         })
     }
@@ -169,6 +171,8 @@ impl Coordinator {
 impl Drop for Coordinator {
     fn drop(&mut self) {
         self.tasks.iter().for_each(AbortHandle::abort);
+        // Connections that are still served would otherwise keep the term, and with it a leader, alive.
+        self.publish.send_replace(None);
     }
 }
 

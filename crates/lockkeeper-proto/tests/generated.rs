@@ -17,7 +17,7 @@ fn generate(into: &Path) {
         into.join("descriptor.bin"),
         prost::Message::encode_to_vec(&descriptors),
     )
-    .unwrap();
+    .expect("the descriptor is written");
     tonic_prost_build::configure()
         .out_dir(into)
         .compile_fds(descriptors)

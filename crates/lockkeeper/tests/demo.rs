@@ -36,14 +36,19 @@ fn demo(arguments: &[&str]) -> (Option<i32>, Value, String) {
         .args(["demo", "--format", "json"])
         .args(arguments)
         .output()
-        .unwrap();
+        .expect("the demo starts");
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     let summary = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
     (output.status.code(), summary, stderr)
 }
 
 fn has_keys(object: &Value, keys: &[&str]) -> bool {
-    let found: BTreeSet<&str> = object.as_object().unwrap().keys().map(String::as_str).collect();
+    let found: BTreeSet<&str> = object
+        .as_object()
+        .expect("an object")
+        .keys()
+        .map(String::as_str)
+        .collect();
     keys.iter().all(|key| found.contains(key))
 }
 

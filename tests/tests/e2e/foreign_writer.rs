@@ -76,9 +76,9 @@ impl Scene {
     /// Waits until `fleet explain` and `fleet status` name somebody with all of these words.
     fn wait_until_named(&self, words: &[&str]) -> Result<Value> {
         let named = |waiting: &Value| {
-            let all = waiting.as_array().into_iter().flatten();
-            all.cloned()
-                .find(|one| words.iter().all(|word| one.to_string().contains(word)))
+            let mut all = waiting.as_array().into_iter().flatten();
+            all.find(|one| words.iter().all(|word| one.to_string().contains(word)))
+                .cloned()
         };
         wait::until(&format!("somebody with {words:?} to be named"), LIMIT, || {
             let status = self.fleet.target_status(TARGET)?;

@@ -24,6 +24,9 @@ use crate::telemetry;
 use crate::term::CurrentTerm;
 use crate::view::FleetView;
 
+/// How long a new rollout waits for the gates of targets that were declared a moment ago.
+const GATES_PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// Serves operators.
 #[derive(Debug, Clone)]
 pub struct RolloutApi {
@@ -192,6 +195,7 @@ async fn create(leader: &Leader, message: v1::CreateRolloutRequest) -> Result<v1
         .spec
         .ok_or_else(|| FieldError::new("spec", "is missing"))?;
     let spec: RolloutSpec = spec.try_into().map_err(|e: FieldError| e.within("spec"))?;
+    wait_for_gates(leader, &spec).await;
     let changes = {
         let view = leader.view.borrow();
         if let Some(known) = view.rollouts.get(&id) {
@@ -208,6 +212,22 @@ async fn create(leader: &Leader, message: v1::CreateRolloutRequest) -> Result<v1
     leader.view_at(written.revision).await;
     info!(rollout = %id, "rollout created");
     found(&leader.view.borrow(), &id)
+}
+
+/// A target that was declared a moment ago gets its gate as soon as the leader has looked at its database: waits for
+/// that, so that a script may declare and roll out in two lines. A target that cannot be reached is told about later.
+async fn wait_for_gates(leader: &Leader, spec: &RolloutSpec) {
+    let mut view = leader.view.clone();
+    let have_gates = |view: &FleetView| {
+        let declared: Vec<TargetSpec> = view.targets.values().map(|t| t.record.clone()).collect();
+        let selected = spec.select(&declared).unwrap_or_default();
+        selected
+            .iter()
+            .flatten()
+            .all(|target| view.gates.contains_key(target))
+    };
+    // What is missing after the wait is told by name.
+    let _ = tokio::time::timeout(GATES_PATIENCE, view.wait_for(have_gates)).await;
 }
 
 /// The records of a new rollout, if its targets are free.

@@ -30,14 +30,8 @@ pub enum EngineError {
         report: Report,
     },
     /// Another migrator has been here, and lockkeeper has not.
-    #[error(
-        "plan for this database: it has table {table} of another migrator and no ledger of lockkeeper's, so what is \
-         applied already would be applied again; taking over another migrator's history is not supported yet"
-    )]
-    OtherLedger {
-        /// The other migrator's table.
-        table: String,
-    },
+    #[error(transparent)]
+    OtherLedger(#[from] OtherLedger),
     /// A step down over a migration that has no down script. A plan never holds one.
     #[error("run version {version} {direction}: it has no script for that")]
     NoScript {
@@ -51,6 +45,17 @@ pub enum EngineError {
     Db(#[from] DbError),
 }
 
+/// Another migrator has been here, and lockkeeper has not: what is applied already would be applied again.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "plan for this database: it has table {table} of another migrator and no ledger of lockkeeper's, so what is \
+     applied already would be applied again; taking over another migrator's history is not supported yet"
+)]
+pub struct OtherLedger {
+    /// The other migrator's table.
+    pub table: String,
+}
+
 impl EngineError {
     /// Whether a migration has taken effect in part, or a statement is in doubt: then no script can revert it.
     #[must_use]
@@ -62,7 +67,7 @@ impl EngineError {
                 ApplyError::Db(error) => matches!(error, DbError::ConnectionLost(_)),
             },
             Self::Plan(PlanError::StatementInDoubt { .. }) => true,
-            Self::Plan(_) | Self::NoScript { .. } | Self::OtherLedger { .. } => false,
+            Self::Plan(_) | Self::NoScript { .. } | Self::OtherLedger(_) => false,
             Self::Db(error) => matches!(error, DbError::ConnectionLost(_)),
         }
     }
@@ -76,7 +81,7 @@ impl EngineError {
                 ..
             }
             | Self::Db(error) => Some(error),
-            Self::Apply { .. } | Self::Plan(_) | Self::NoScript { .. } | Self::OtherLedger { .. } => None,
+            Self::Apply { .. } | Self::Plan(_) | Self::NoScript { .. } | Self::OtherLedger(_) => None,
         }
     }
 }

@@ -11,7 +11,7 @@ mod error;
 mod migrate;
 mod verify;
 
-pub use error::EngineError;
+pub use error::{EngineError, OtherLedger};
 pub use migrate::{Outcome, Progress, Report, StepReport, migrate};
 pub use verify::{ScriptResult, Verification, verify};
 
@@ -51,10 +51,10 @@ pub async fn prepare(
 ///
 /// # Errors
 ///
-/// [`EngineError::OtherLedger`] with the table that was found.
-pub fn refuse_other_ledgers(inspection: &Inspection) -> Result<(), EngineError> {
+/// The table that was found.
+pub fn refuse_other_ledgers(inspection: &Inspection) -> Result<(), OtherLedger> {
     match inspection.other_ledgers.first() {
-        Some(table) if inspection.ledger.is_empty() => Err(EngineError::OtherLedger { table: table.clone() }),
+        Some(table) if inspection.ledger.is_empty() => Err(OtherLedger { table: table.clone() }),
         Some(_) | None => Ok(()),
     }
 }

@@ -87,7 +87,7 @@ pub(super) fn of_engine(error: EngineError) -> Failure {
         EngineError::Plan(error) => of_plan(error),
         EngineError::Db(error) => of_db(error),
         EngineError::NoScript { .. } => Failure::new(Exit::Error, error),
-        EngineError::OtherLedger { .. } => Failure::new(Exit::WrongState, error),
+        EngineError::OtherLedger(_) => Failure::new(Exit::WrongState, error),
         EngineError::Apply { error: ref cause, .. } => {
             let text = error.to_string();
             match cause {

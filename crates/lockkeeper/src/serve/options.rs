@@ -176,7 +176,8 @@ impl ServeFlags {
             )?,
             leases,
         };
-        if !settings.listen.ip().is_loopback() && !(self.insecure || file.insecure) {
+        let insecure = self.insecure || file.insecure;
+        if !(settings.listen.ip().is_loopback() || insecure) {
             return Err(Failure::usage(format!(
                 "--listen {} is beyond loopback, and in plaintext",
                 settings.listen

@@ -93,9 +93,16 @@ impl Database for MySqlDatabase {
         patience: Duration,
         observer: &dyn Observer,
     ) -> Result<Box<dyn Hand>, TakeError> {
-        Ok(Box::new(
-            take::take(&self.target, claim, patience, observer).await?,
-        ))
+        let taking = take::take(&self.target, claim, patience, observer);
+        // Each wait inside has its limit; this one is for a server that stops answering in the middle.
+        match tokio::time::timeout(patience + SILENCE_LIMIT, taking).await {
+            Ok(taken) => Ok(Box::new(taken?)),
+            Err(_) => Err(DbError::TimedOut {
+                what: self.target.place.clone(),
+                blockers: Vec::new(),
+            }
+            .into()),
+        }
     }
 
     async fn blockers(&self, executor: &ExecutorId) -> Result<Vec<Blocker>, DbError> {
