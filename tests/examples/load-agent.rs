@@ -75,8 +75,14 @@ impl Database {
                     return Ok(());
                 }
                 let mut transaction = connection.begin().await?;
-                sqlx::query(insert).bind(id).execute(&mut *transaction).await?;
-                transaction.commit().await
+                match sqlx::query(insert).bind(id).execute(&mut *transaction).await {
+                    Ok(_) => transaction.commit().await,
+                    Err(error) => {
+                        // Dropped, it would be rolled back at the connection's next use only: after the fence.
+                        transaction.rollback().await?;
+                        Err(error)
+                    }
+                }
             }
             Self::MariaDb(connection) => {
                 let insert = "INSERT INTO writes (write_id) VALUES (?)";
@@ -85,8 +91,14 @@ impl Database {
                     return Ok(());
                 }
                 let mut transaction = connection.begin().await?;
-                sqlx::query(insert).bind(id).execute(&mut *transaction).await?;
-                transaction.commit().await
+                match sqlx::query(insert).bind(id).execute(&mut *transaction).await {
+                    Ok(_) => transaction.commit().await,
+                    Err(error) => {
+                        // Dropped, it would be rolled back at the connection's next use only: after the fence.
+                        transaction.rollback().await?;
+                        Err(error)
+                    }
+                }
             }
         }
     }

@@ -49,7 +49,9 @@ pub enum WriteError<E> {
 
 impl Agent {
     /// Runs one write transaction under a permit; if the database refuses it as fenced, waits for the gate and runs
-    /// it again. `write` must therefore be a whole transaction, which a refusal has rolled back.
+    /// it again. `write` must therefore be a whole transaction, which it has rolled back when it returns a refusal: one
+    /// that is left open keeps its locks during the wait, and is ended by the migration that needs them. (sqlx rolls
+    /// a dropped transaction of a bare connection back at the connection's next use, which is too late.)
     ///
     /// The write is dropped at the permit's deadline, so give it a connection that is closed or rolled back then.
     ///
