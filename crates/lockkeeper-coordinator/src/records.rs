@@ -8,6 +8,7 @@
 //! | `drains/<coordinator>/<uuid>/<target>` | [`DrainReport`](lockkeeper_core::drain::DrainReport) | each coordinator |
 //! | `targets/<target>` | [`TargetSpec`](lockkeeper_core::spec::TargetSpec) | the leader |
 //! | `gates/<target>` | [`Gate`](lockkeeper_core::gate::Gate) | the leader |
+//! | `retired/<target>` | the last gate epoch of a removed target: agents that heard it ignore lower ones | the leader |
 //! | `active/<target>` | [`RolloutId`]: the rollout that works on it | the leader |
 //! | `rollouts/<id>` | [`RolloutRecord`] | the leader |
 //! | `progress/<id>/<target>` | [`ProgressRecord`] | the leader |
@@ -37,6 +38,8 @@ pub mod key {
     pub const TARGETS: &str = "targets/";
     /// Prefix of gates.
     pub const GATES: &str = "gates/";
+    /// Prefix of the last gate epochs of targets that were removed.
+    pub const RETIRED: &str = "retired/";
     /// Prefix of the marks that a rollout works on a target.
     pub const ACTIVE: &str = "active/";
     /// Prefix of rollouts.
@@ -70,6 +73,11 @@ pub mod key {
     #[must_use]
     pub fn gate(name: &TargetName) -> String {
         format!("{GATES}{name}")
+    }
+    /// The last gate epoch of a target that was removed.
+    #[must_use]
+    pub fn retired(name: &TargetName) -> String {
+        format!("{RETIRED}{name}")
     }
     /// The rollout that works on a target.
     #[must_use]

@@ -15,6 +15,7 @@ use opentelemetry_sdk::trace::SdkTracerProvider;
 use tonic::metadata::{Ascii, MetadataKey, MetadataMap};
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, fmt};
@@ -57,9 +58,13 @@ pub fn init(service: &'static str, default_filter: &str) -> Telemetry {
             .boxed(),
     };
     let provider = tracer_provider(service);
-    let traces = provider
-        .as_ref()
-        .map(|p| tracing_opentelemetry::layer().with_tracer(p.tracer(service)));
+    // Our own spans only: those of the gRPC library come by the thousand, and exporting them would make more.
+    let ours = Targets::new().with_target("lockkeeper", LevelFilter::INFO);
+    let traces = provider.as_ref().map(|p| {
+        tracing_opentelemetry::layer()
+            .with_tracer(p.tracer(service))
+            .with_filter(ours)
+    });
     tracing_subscriber::registry()
         .with(traces)
         .with(logs.with_filter(filter))

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use lockkeeper_core::drain::DrainReport;
-use lockkeeper_core::epoch::LeaderEpoch;
+use lockkeeper_core::epoch::{GateEpoch, LeaderEpoch};
 use lockkeeper_core::gate::Gate;
 use lockkeeper_core::id::{RolloutId, SessionId, TargetName};
 use lockkeeper_core::spec::TargetSpec;
@@ -47,6 +47,8 @@ pub struct FleetView {
     pub targets: BTreeMap<TargetName, Stored<TargetSpec>>,
     /// Gates.
     pub gates: BTreeMap<TargetName, Stored<Gate>>,
+    /// The last gate epochs of targets that were removed.
+    pub retired: BTreeMap<TargetName, Stored<GateEpoch>>,
     /// Rollouts that work on targets.
     pub active: BTreeMap<TargetName, Stored<RolloutId>>,
     /// Rollouts.
@@ -64,6 +66,7 @@ enum Place {
     Drain(SessionId, TargetName),
     Target(TargetName),
     Gate(TargetName),
+    Retired(TargetName),
     Active(TargetName),
     Rollout(RolloutId),
     Progress(RolloutId, TargetName),
@@ -88,6 +91,8 @@ fn place(full: &str) -> Option<Place> {
         Place::Target(name.parse().ok()?)
     } else if let Some(name) = rest(key::GATES) {
         Place::Gate(name.parse().ok()?)
+    } else if let Some(name) = rest(key::RETIRED) {
+        Place::Retired(name.parse().ok()?)
     } else if let Some(name) = rest(key::ACTIVE) {
         Place::Active(name.parse().ok()?)
     } else if let Some(id) = rest(key::ROLLOUTS) {
@@ -163,6 +168,7 @@ impl FleetView {
             },
             Some(Place::Target(name)) => put(&mut self.targets, name, entry),
             Some(Place::Gate(name)) => put(&mut self.gates, name, entry),
+            Some(Place::Retired(name)) => put(&mut self.retired, name, entry),
             Some(Place::Active(name)) => put(&mut self.active, name, entry),
             Some(Place::Rollout(id)) => put(&mut self.rollouts, id, entry),
             Some(Place::Progress(id, target)) => put(&mut self.progress, (id, target), entry),
@@ -181,6 +187,7 @@ impl FleetView {
             Some(Place::Drain(session, target)) => drop(self.drains.remove(&(target, session))),
             Some(Place::Target(name)) => drop(self.targets.remove(&name)),
             Some(Place::Gate(name)) => drop(self.gates.remove(&name)),
+            Some(Place::Retired(name)) => drop(self.retired.remove(&name)),
             Some(Place::Active(name)) => drop(self.active.remove(&name)),
             Some(Place::Rollout(id)) => drop(self.rollouts.remove(&id)),
             Some(Place::Progress(id, target)) => drop(self.progress.remove(&(id, target))),

@@ -108,7 +108,15 @@ async fn adopt(leader: &Leader, spec: &TargetSpec) -> Result<(), AdoptError> {
         )));
     }
     plan::verify(&migrations.set, &inspection.ledger, version.as_ref()).map_err(|e| failed(e.to_string()))?;
-    let epoch = inspection.gate_row.map_or(GateEpoch::ZERO, |row| row.gate_epoch);
+    let in_target = inspection.gate_row.map_or(GateEpoch::ZERO, |row| row.gate_epoch);
+    // A target of this name that was removed: agents that have heard its gate epochs ignore lower ones.
+    let retired = leader
+        .view
+        .borrow()
+        .retired
+        .get(&spec.name)
+        .map_or(GateEpoch::ZERO, |r| r.record);
+    let epoch = in_target.max(retired);
     let checked = format!(
         "ledger of {} entries equals the directory",
         inspection.ledger.len()

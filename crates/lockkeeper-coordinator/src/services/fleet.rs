@@ -350,16 +350,20 @@ pub(crate) async fn remove(leader: &Leader, target: &TargetName) -> Result<v1::R
         let Some(spec) = view.targets.get(target) else {
             return Err(Status::not_found(format!("target {target} is not declared")));
         };
-        let gate = view
-            .gates
-            .get(target)
-            .map(|gate| RecordChange::delete(key::gate(target), gate));
+        let gate = view.gates.get(target);
         // The view may be older than a rollout that was created meanwhile.
         let mut changes = vec![
             RecordChange::absent(key::active(target)),
             RecordChange::delete(key::target(target), spec),
         ];
-        changes.extend(gate);
+        if let Some(gate) = gate {
+            changes.push(RecordChange::delete(key::gate(target), gate));
+            let (at, epoch) = (key::retired(target), gate.record.epoch);
+            changes.push(match view.retired.get(target) {
+                Some(retired) => RecordChange::update(at, retired, &epoch),
+                None => RecordChange::create(at, &epoch),
+            });
+        }
         changes
     };
     let written = leader.writer.commit(changes, &[]).await.map_err(write_error)?;

@@ -1,5 +1,7 @@
 //! Applying what is pending, and reverting what was applied.
 
+use std::time::Duration;
+
 use lockkeeper_core::rollout::{Damage, Event};
 use lockkeeper_core::version::SchemaVersion;
 use lockkeeper_migrate::db::DbError;
@@ -13,6 +15,10 @@ use crate::records::ProgressRecord;
 
 /// Most server notices that are kept per target; all are counted.
 const NOTICES_KEPT_MAX: usize = 50;
+
+/// How long reverting may take at least, whatever the fence budget: it is the way out, and cutting it short leaves a
+/// hold. A script that waits for ever must still end in one.
+const REVERT_LIMIT_MIN: Duration = Duration::from_secs(15 * 60);
 
 impl TargetDriver {
     pub(super) async fn migrate(&mut self) -> Step<Event> {
@@ -157,7 +163,14 @@ impl TargetDriver {
         let Some(hand) = hand.as_mut() else {
             return Err(needs_person(DbError::ConnectionLost(String::new())));
         };
-        let reverted = engine::migrate(hand.as_mut(), &plan, layout, &leader.applied_by(), observer).await;
+        let applied_by = leader.applied_by();
+        let revert = engine::migrate(hand.as_mut(), &plan, layout, &applied_by, observer);
+        let limit = self.spec.budget.max(REVERT_LIMIT_MIN);
+        let Ok(reverted) = tokio::time::timeout(limit, revert).await else {
+            self.drop_hand().await;
+            let reason = format!("cannot roll back: not done within {} s", limit.as_secs());
+            return Ok(Event::RevertFailed(reason));
+        };
         Ok(match reverted {
             Ok(_) => Event::Reverted,
             Err(error) => {

@@ -229,3 +229,33 @@ async fn a_session_that_vanished_is_known_as_soon_as_the_view_shows_it() {
         .collect();
     assert_eq!(gone, vec![session], "no other task has run in between");
 }
+
+#[tokio::test]
+async fn a_removed_targets_gate_epoch_is_kept_for_the_next_of_its_name() {
+    let bench = Bench::new().await;
+    let verified = lockkeeper_core::gate::Verification {
+        version: None,
+        checked: String::new(),
+        at: crate::clock::wall_now(),
+    };
+    let epoch = lockkeeper_core::epoch::GateEpoch(7);
+    let (order, leads) = (
+        lockkeeper_core::version::VersionOrder::Numeric,
+        bench.leader.writer.epoch(),
+    );
+    let gate = lockkeeper_core::gate::Gate::first(epoch, order, leads, verified);
+    bench
+        .commit(vec![
+            RecordChange::create(key::target(&target()), &bench::target_spec()),
+            RecordChange::create(key::gate(&target()), &gate),
+        ])
+        .await;
+    fleet::remove(&bench.leader, &target()).await.unwrap();
+    let view = bench.leader.view.borrow();
+    assert!(!view.gates.contains_key(&target()));
+    assert_eq!(
+        view.retired[&target()].record,
+        epoch,
+        "agents that heard it ignore lower ones"
+    );
+}
