@@ -82,15 +82,15 @@ impl TargetDeclaration {
 }
 
 impl Coordinator {
-    fn start(name: &str, region: &str, store: &str, more: &[&str]) -> Result<Coordinator> {
+    fn start(name: &str, region: &str, store: &str, environment: &[(&str, String)]) -> Result<Coordinator> {
         let (listen, admin) = (Port::reserve()?, Port::reserve()?);
-        let running = Cli::new()?
+        let serve = Cli::new()?
             .args(["serve", "--store", store, "--name", name, "--region", region])
             .args(["--listen", &listen.address(), "--admin-listen", &admin.address()])
             .args(LEASES)
-            .args(more)
-            .env("RUST_LOG", "info")
-            .spawn()?;
+            .env("RUST_LOG", "info");
+        let add = |serve: Cli, (name, value): &(&str, String)| serve.env(name, value);
+        let running = environment.iter().fold(serve, add).spawn()?;
         Ok(Coordinator {
             name: name.to_owned(),
             running,
@@ -132,14 +132,15 @@ impl Fleet {
         Self::start_with(store, regions, &[])
     }
 
-    /// The same with more flags for `serve`; a flag that is given twice is an error of the program.
-    pub(crate) fn start_with(store: &str, regions: &[&str], more: &[&str]) -> Result<Fleet> {
+    /// The same with more settings for `serve`, which has an environment variable for each of its flags.
+    pub(crate) fn start_with(store: &str, regions: &[&str], environment: &[(&str, String)]) -> Result<Fleet> {
         let folder = tempfile::Builder::new()
             .prefix("lockkeeper-fleet-")
             .tempdir()
             .context("create the fleet's folder")?;
-        let start =
-            |(index, region): (usize, &&str)| Coordinator::start(&format!("c{index}"), region, store, more);
+        let start = |(index, region): (usize, &&str)| {
+            Coordinator::start(&format!("c{index}"), region, store, environment)
+        };
         let coordinators = regions
             .iter()
             .enumerate()

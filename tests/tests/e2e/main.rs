@@ -14,3 +14,4 @@ mod load;
 mod paused_agent;
 mod regions;
 mod small;
+mod traces;
