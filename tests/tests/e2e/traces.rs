@@ -162,14 +162,16 @@ fn one_rollout_is_one_trace_over_a_change_of_leaders_and_nothing_tells_a_passwor
     let status = create.process.wait(LIMIT).with_context(|| fleet.logs(20))?;
     ensure!(status.success(), "{status}: {}", create.process.log());
 
-    let opened = |span: &Span| attribute(span, "command") == Some("Open(New)");
-    wait::until("the second leader's spans", LIMIT, || {
-        Ok(collector.spans().iter().any(opened).then_some(()))
-    })?;
-    let command = |span: &Span| span.name == "lockkeeper rollout";
-    wait::until("the command's span", LIMIT, || {
-        Ok(collector.spans().iter().any(command).then_some(()))
-    })?;
+    // Spans are told when they end, the command's and the second leader's last.
+    for name in ["lockkeeper rollout", "rollout"] {
+        wait::until(&format!("the span {name}"), LIMIT, || {
+            Ok(collector
+                .spans()
+                .iter()
+                .any(|span| span.name == name)
+                .then_some(()))
+        })?;
+    }
     one_trace(&collector.spans())?;
 
     let mut told = format!("{:?}", collector.spans());
