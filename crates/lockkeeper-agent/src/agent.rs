@@ -48,7 +48,7 @@ impl Agent {
         clock: Arc<dyn Clock>,
         write_timeout: Option<Duration>,
     ) -> Self {
-        let shared = Arc::new(Shared::new(clock, &config.targets));
+        let shared = Arc::new(Shared::new(clock, &config.targets, config.continue_trace.clone()));
         let leaving = CancellationToken::new();
         let task = runtime.spawn(link::run(Arc::new(config), Arc::clone(&shared), leaving.clone()));
         Self {

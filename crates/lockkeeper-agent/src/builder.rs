@@ -8,12 +8,14 @@ use std::time::Duration;
 use lockkeeper_core::id::{Incarnation, TargetName};
 use lockkeeper_core::permits::OnLoss;
 use tonic::metadata::MetadataMap;
+use tracing::Span;
 use uuid::Uuid;
 
 use crate::agent::Agent;
 use crate::clock::{BootClock, Clock};
 use crate::coordinators::Coordinator;
 use crate::error::{AgentError, BuildError};
+use crate::shared::ContinueTrace;
 use crate::target::TargetConfig;
 use crate::versions::Versions;
 use crate::wait::{self, Opened, Progress};
@@ -38,6 +40,7 @@ pub struct AgentBuilder {
     on_loss: Vec<(String, OnLoss)>,
     write_timeout: Option<Duration>,
     add_metadata: Option<AddMetadata>,
+    continue_trace: Option<ContinueTrace>,
     clock: Arc<dyn Clock>,
 }
 
@@ -54,6 +57,7 @@ impl Default for AgentBuilder {
             on_loss: Vec::new(),
             write_timeout: None,
             add_metadata: None,
+            continue_trace: None,
             clock: Arc::new(BootClock),
         }
     }
@@ -124,6 +128,14 @@ impl AgentBuilder {
         self
     }
 
+    /// Traces every fence as a span `fenced` in the trace of the rollout that raised it. `continue_trace` is given the
+    /// span and the rollout's W3C `traceparent`, and makes it the span's parent: with `tracing-opentelemetry`, extract
+    /// a context from the text and call `set_parent`.
+    pub fn trace_fences(mut self, continue_trace: impl Fn(&Span, &str) + Send + Sync + 'static) -> Self {
+        self.continue_trace = Some(Arc::new(continue_trace));
+        self
+    }
+
     /// The clock that leases are compared with. Default: the machine's boot-time clock; tests bring their own.
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
@@ -176,6 +188,7 @@ impl AgentBuilder {
             coordinators: coordinators.collect::<Result<_, _>>()?,
             targets: check_targets(self.targets, &self.on_loss)?,
             add_metadata: self.add_metadata,
+            continue_trace: self.continue_trace,
         })
     }
 }
@@ -230,6 +243,7 @@ pub(crate) struct Config {
     pub(crate) coordinators: Vec<Coordinator>,
     pub(crate) targets: Vec<TargetConfig>,
     add_metadata: Option<AddMetadata>,
+    pub(crate) continue_trace: Option<ContinueTrace>,
 }
 
 impl Config {

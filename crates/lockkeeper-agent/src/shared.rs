@@ -1,12 +1,14 @@
 //! What the handles, the permits and the background task of one agent have in common.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lockkeeper_core::permits::Cause;
+use lockkeeper_core::permits::{Cause, Fence};
 use lockkeeper_core::time::Instant;
 use tokio::sync::{Notify, watch};
+use tracing::Span;
 
 use crate::clock::Clock;
 use crate::target::{Target, TargetConfig};
@@ -41,8 +43,11 @@ pub enum LinkState {
     Closed,
 }
 
-#[derive(Debug)]
+/// Lets a span continue the trace of a W3C trace context. The agent itself knows no tracing backend.
+pub(crate) type ContinueTrace = Arc<dyn Fn(&Span, &str) + Send + Sync>;
+
 pub(crate) struct Shared {
+    continue_trace: Option<ContinueTrace>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) targets: Vec<Arc<Target>>,
     by_name: HashMap<String, usize>,
@@ -53,8 +58,20 @@ pub(crate) struct Shared {
     leases: Notify,
 }
 
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared")
+            .field("targets", &self.targets)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Shared {
-    pub(crate) fn new(clock: Arc<dyn Clock>, configs: &[TargetConfig]) -> Self {
+    pub(crate) fn new(
+        clock: Arc<dyn Clock>,
+        configs: &[TargetConfig],
+        continue_trace: Option<ContinueTrace>,
+    ) -> Self {
         let targets: Vec<_> = configs
             .iter()
             .map(|config| Arc::new(Target::new(config)))
@@ -65,6 +82,7 @@ impl Shared {
             .collect();
         let (link, _) = watch::channel(LinkState::Connecting { last_error: None });
         Self {
+            continue_trace,
             clock,
             targets,
             by_name,
@@ -72,6 +90,17 @@ impl Shared {
             work: Notify::new(),
             leases: Notify::new(),
         }
+    }
+
+    /// Traces a fence as a part of the rollout that raised it.
+    pub(crate) fn trace_fence(&self, target: &Target, fence: &Fence, traceparent: Option<&str>) {
+        let (Some(continue_trace), Some(traceparent)) = (&self.continue_trace, traceparent) else {
+            return;
+        };
+        let rollout = fence.rollout.as_ref().map(ToString::to_string);
+        let span = tracing::info_span!("fenced", target_name = %target.name, gate_epoch = %fence.gate_epoch, rollout);
+        continue_trace(&span, traceparent);
+        target.begin_fence_span(span);
     }
 
     pub(crate) fn now(&self) -> Instant {

@@ -168,13 +168,15 @@ impl<'a> Outgoing<'a> {
                 // A coordinator that lags behind, and grants what is long closed, is as good as dumb.
                 if heard == Heard::Accepted {
                     self.last_grant = now;
+                    target.end_fence_span();
                 }
                 heard
             }
-            Said::Fenced(fence) => {
+            Said::Fenced { fence, traceparent } => {
                 // Every renewal of a fenced target is answered so: only the first is news.
                 if target.permits().view(now).is_open() {
                     tracing::info!(target_name, %fence, "fenced");
+                    self.shared.trace_fence(target, &fence, traceparent.as_deref());
                 }
                 target.update(now, |permits| permits.fenced(fence))
             }

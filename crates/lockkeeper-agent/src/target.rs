@@ -7,6 +7,7 @@ use lockkeeper_core::permits::{OnLoss, Permits, TargetView};
 use lockkeeper_core::time::Instant;
 use lockkeeper_core::version::VersionRange;
 use tokio::sync::{Notify, watch};
+use tracing::Span;
 
 /// A target as the agent was built with it.
 #[derive(Debug, Clone)]
@@ -26,6 +27,8 @@ pub(crate) struct Target {
     pub(crate) retry: Notify,
     /// Rung when the last permit comes back.
     pub(crate) idle: Notify,
+    /// The fence as a part of the rollout's trace: ends when writes may go on.
+    fence_span: Mutex<Option<Span>>,
 }
 
 impl Target {
@@ -38,6 +41,7 @@ impl Target {
             view,
             retry: Notify::new(),
             idle: Notify::new(),
+            fence_span: Mutex::new(None),
         }
     }
 
@@ -67,6 +71,19 @@ impl Target {
             }
             changed
         });
+    }
+
+    /// The fence that begins is traced by `span`.
+    pub(crate) fn begin_fence_span(&self, span: Span) {
+        *self.fence_span.lock().unwrap_or_else(PoisonError::into_inner) = Some(span);
+    }
+
+    /// Writes may go on.
+    pub(crate) fn end_fence_span(&self) {
+        self.fence_span
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
     }
 
     pub(crate) fn watch(&self) -> watch::Receiver<TargetView> {

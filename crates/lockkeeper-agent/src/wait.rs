@@ -85,7 +85,7 @@ async fn one_stream(
         };
         open.retain(|opened| opened.target.as_str() != name);
         match said {
-            Said::Fenced(fence) => progress(Progress::Fenced(&name, &fence)),
+            Said::Fenced { fence, .. } => progress(Progress::Fenced(&name, &fence)),
             Said::Granted {
                 gate_epoch, version, ..
             }

@@ -33,7 +33,11 @@ pub(crate) enum Said {
         lease: Duration,
         sequence: u64,
     },
-    Fenced(Fence),
+    Fenced {
+        fence: Fence,
+        /// Trace context of the rollout that closed the gate.
+        traceparent: Option<String>,
+    },
     Opened {
         gate_epoch: GateEpoch,
         version: SchemaVersion,
@@ -105,7 +109,8 @@ pub(crate) fn said(response: v1::RegisterAndWaitResponse) -> Option<(String, Sai
                 reason: fenced.reason,
                 rollout: fenced.rollout.parse().ok(),
             };
-            Some((fenced.target, Said::Fenced(fence)))
+            let traceparent = (!fenced.traceparent.is_empty()).then_some(fenced.traceparent);
+            Some((fenced.target, Said::Fenced { fence, traceparent }))
         }
         Response::Opened(opened) => {
             let gate_epoch = GateEpoch(opened.gate_epoch);

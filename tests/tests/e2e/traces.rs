@@ -163,7 +163,7 @@ fn one_rollout_is_one_trace_over_a_change_of_leaders_and_nothing_tells_a_passwor
     ensure!(status.success(), "{status}: {}", create.process.log());
 
     // Spans are told when they end, the command's and the second leader's last.
-    for name in ["lockkeeper rollout", "rollout"] {
+    for name in ["lockkeeper rollout", "rollout", "fenced"] {
         wait::until(&format!("the span {name}"), LIMIT, || {
             Ok(collector
                 .spans()
@@ -203,8 +203,11 @@ fn one_trace(spans: &[Span]) -> Result<()> {
         .iter()
         .filter(|span| span.name == "/lockkeeper.v1.RolloutService/CreateRollout")
         .count();
-    // The follower's and the leader's.
-    ensure!(calls == 2 && names.contains("rollout"), "{names:?}");
+    // The follower's and the leader's; and the agent's fence.
+    ensure!(
+        calls == 2 && names.contains("rollout") && names.contains("fenced"),
+        "{names:?}"
+    );
     let steps: BTreeSet<&str> = ours
         .iter()
         .filter_map(|span| attribute(span, "command"))
@@ -236,7 +239,7 @@ fn one_trace(spans: &[Span]) -> Result<()> {
         .iter()
         .map(|span| span.name.as_str())
         .filter(|name| !name.starts_with("lockkeeper ") && !name.starts_with('/'))
-        .filter(|name| !["rollout", "step"].contains(name))
+        .filter(|name| !["rollout", "step", "fenced"].contains(name))
         .collect();
     ensure!(noise.is_empty(), "{noise:?}");
     Ok(())

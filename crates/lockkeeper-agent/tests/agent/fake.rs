@@ -126,6 +126,7 @@ impl Stream {
             reason: "a test says so".to_owned(),
             rollout: "r-1".to_owned(),
             cause: cause.into(),
+            traceparent: String::new(),
         }));
     }
 

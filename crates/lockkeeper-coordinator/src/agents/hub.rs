@@ -445,6 +445,7 @@ impl AgentHub {
                 (Message::Opened { epoch, .. }, None) => Message::Fenced {
                     epoch,
                     cause: Cause::Isolated,
+                    traceparent: None,
                 },
                 (fenced, _) => fenced,
             };
@@ -472,13 +473,22 @@ fn state_of(view: &FleetView, target: &TargetName, range: &VersionRange) -> Mess
         return Message::Fenced {
             epoch: GateEpoch::ZERO,
             cause,
+            traceparent: None,
         };
     };
     let version: Option<SchemaVersion> = gate.version().cloned();
     let Gate { epoch, .. } = *gate;
     match Cause::of(&gate.admit(range), version.as_ref()) {
         None => Message::Opened { epoch, version },
-        Some(cause) => Message::Fenced { epoch, cause },
+        Some(cause) => {
+            let rollout = cause.rollout().and_then(|id| view.rollouts.get(id));
+            let traceparent = rollout.and_then(|rollout| rollout.record.traceparent.clone());
+            Message::Fenced {
+                epoch,
+                cause,
+                traceparent,
+            }
+        }
     }
 }
 

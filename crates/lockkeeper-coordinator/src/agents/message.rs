@@ -105,6 +105,8 @@ pub enum Message {
         epoch: GateEpoch,
         /// Why.
         cause: Cause,
+        /// Trace context of the rollout that closed the gate.
+        traceparent: Option<String>,
     },
     /// The gate is open at a version that fits.
     Opened {

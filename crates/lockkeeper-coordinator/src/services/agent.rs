@@ -192,12 +192,17 @@ fn tell(target: &TargetName, message: Message) -> Out {
             lease: Some(duration_message(lease)),
             sequence,
         }),
-        Message::Fenced { epoch, cause } => Out::Fenced(v1::Fenced {
+        Message::Fenced {
+            epoch,
+            cause,
+            traceparent,
+        } => Out::Fenced(v1::Fenced {
             target: target.to_string(),
             gate_epoch: epoch.0,
             reason: cause.reason(target),
             rollout: cause.rollout().map(ToString::to_string).unwrap_or_default(),
             cause: cause_code(&cause).into(),
+            traceparent: traceparent.unwrap_or_default(),
         }),
         Message::Opened { epoch, version } => Out::Opened(v1::Opened {
             target: target.to_string(),

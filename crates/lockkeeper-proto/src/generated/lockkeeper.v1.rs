@@ -498,6 +498,9 @@ pub struct Fenced {
     /// Why, for programs.
     #[prost(enumeration = "FencedCause", tag = "5")]
     pub cause: i32,
+    /// W3C trace context of the rollout that closed the gate; empty: none, or not traced.
+    #[prost(string, tag = "6")]
+    pub traceparent: ::prost::alloc::string::String,
 }
 /// Opened tells that a gate is open at a version that fits.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -11,6 +11,7 @@ use std::time::Duration;
 use clap::Args;
 use futures::future::select_all;
 use lockkeeper_agent::{Agent, AgentError, Fence, Instant, OnLoss, Permit};
+use lockkeeper_coordinator::telemetry;
 use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep;
@@ -61,7 +62,11 @@ impl RunCommand {
         for target in self.registration.target_names() {
             builder = builder.on_loss(target, on_loss);
         }
-        let agent = builder.build().map_err(|error| build_failure(&error))?;
+        let agent = builder
+            .metadata(telemetry::inject)
+            .trace_fences(|span, traceparent| telemetry::continue_trace(span, Some(traceparent)))
+            .build()
+            .map_err(|error| build_failure(&error))?;
         let _reporter = Reporter::start(&agent);
         let mut supervisor = Supervisor {
             agent: &agent,
