@@ -92,15 +92,21 @@ impl Shared {
         }
     }
 
-    /// Traces a fence as a part of the rollout that raised it.
+    /// Traces a fence as a part of the rollout that raised it, from when it is first heard of.
     pub(crate) fn trace_fence(&self, target: &Target, fence: &Fence, traceparent: Option<&str>) {
-        let (Some(continue_trace), Some(traceparent)) = (&self.continue_trace, traceparent) else {
+        let Some(continue_trace) = &self.continue_trace else {
             return;
         };
-        let rollout = fence.rollout.as_ref().map(ToString::to_string);
-        let span = tracing::info_span!("fenced", target_name = %target.name, gate_epoch = %fence.gate_epoch, rollout);
-        continue_trace(&span, traceparent);
-        target.begin_fence_span(span);
+        let Some(traceparent) = traceparent else {
+            return target.end_fence_span();
+        };
+        target.begin_fence_span(fence.gate_epoch, || {
+            let rollout = fence.rollout.as_ref().map(ToString::to_string);
+            let (target_name, gate_epoch) = (&target.name, fence.gate_epoch);
+            let span = tracing::info_span!(parent: None, "fenced", %target_name, %gate_epoch, rollout);
+            continue_trace(&span, traceparent);
+            span
+        });
     }
 
     pub(crate) fn now(&self) -> Instant {

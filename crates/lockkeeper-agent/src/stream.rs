@@ -176,8 +176,8 @@ impl<'a> Outgoing<'a> {
                 // Every renewal of a fenced target is answered so: only the first is news.
                 if target.permits().view(now).is_open() {
                     tracing::info!(target_name, %fence, "fenced");
-                    self.shared.trace_fence(target, &fence, traceparent.as_deref());
                 }
+                self.shared.trace_fence(target, &fence, traceparent.as_deref());
                 target.update(now, |permits| permits.fenced(fence))
             }
             Said::Opened { gate_epoch, version } => {

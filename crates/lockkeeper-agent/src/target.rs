@@ -2,6 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use lockkeeper_core::epoch::GateEpoch;
 use lockkeeper_core::id::TargetName;
 use lockkeeper_core::permits::{OnLoss, Permits, TargetView};
 use lockkeeper_core::time::Instant;
@@ -28,7 +29,7 @@ pub(crate) struct Target {
     /// Rung when the last permit comes back.
     pub(crate) idle: Notify,
     /// The fence as a part of the rollout's trace: ends when writes may go on.
-    fence_span: Mutex<Option<Span>>,
+    fence_span: Mutex<Option<(GateEpoch, Span)>>,
 }
 
 impl Target {
@@ -73,12 +74,15 @@ impl Target {
         });
     }
 
-    /// The fence that begins is traced by `span`.
-    pub(crate) fn begin_fence_span(&self, span: Span) {
-        *self.fence_span.lock().unwrap_or_else(PoisonError::into_inner) = Some(span);
+    /// The fence at this epoch is traced by what `span` makes, unless it is traced already.
+    pub(crate) fn begin_fence_span(&self, gate_epoch: GateEpoch, span: impl FnOnce() -> Span) {
+        let mut current = self.fence_span.lock().unwrap_or_else(PoisonError::into_inner);
+        if current.as_ref().is_none_or(|(epoch, _)| *epoch < gate_epoch) {
+            *current = Some((gate_epoch, span()));
+        }
     }
 
-    /// Writes may go on.
+    /// Writes may go on, or it is no rollout any more that they wait for.
     pub(crate) fn end_fence_span(&self) {
         self.fence_span
             .lock()
