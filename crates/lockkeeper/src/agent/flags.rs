@@ -1,10 +1,8 @@
 //! Flags that say who registers, and for what.
 
 use std::str::FromStr;
-use std::time::Duration;
 
 use clap::Args;
-use jiff::SignedDuration;
 use lockkeeper_agent::{Agent, AgentBuilder, AgentError, BuildError};
 
 use crate::exit::{Exit, Failure};
@@ -113,14 +111,6 @@ impl FromStr for TargetFlag {
     }
 }
 
-/// A length of time such as `10s` or `1m30s`.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    let parsed: SignedDuration = text
-        .parse()
-        .map_err(|_| format!("{text:?} is no length of time (expected for example 10s or 1m30s)"))?;
-    Duration::try_from(parsed).map_err(|_| format!("{text:?} is negative"))
-}
-
 /// An agent that cannot be built from the flags.
 pub(super) fn build_failure(error: &BuildError) -> Failure {
     Failure::usage(format!("register: {error}"))
@@ -165,13 +155,5 @@ mod tests {
         assert_eq!(target("kratos/eu-west-1:7"), Ok((name(), some("7"), some("7"))));
         assert!(target("kratos:").unwrap_err().contains("is no range of versions"));
         assert!(target("kratos:1..=2").is_err());
-    }
-
-    #[test]
-    fn durations_are_never_negative() {
-        assert_eq!(duration("1m30s"), Ok(Duration::from_secs(90)));
-        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
-        assert!(duration("-1s").is_err());
-        assert!(duration("soon").unwrap_err().contains("no length of time"));
     }
 }

@@ -16,7 +16,7 @@ use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep;
 
-use super::flags::{Registration, agent_failure, build_failure, duration};
+use super::flags::{Registration, agent_failure, build_failure};
 use super::group::{ProcessGroup, Stopped, exit_code, signalled_code};
 use super::report::Reporter;
 use super::say;
@@ -40,7 +40,7 @@ pub(crate) struct RunCommand {
     #[command(flatten)]
     registration: Registration,
     /// How long CMD may take to end after SIGTERM; the write lease's end cuts it short
-    #[arg(long, env = "LOCKKEEPER_GRACE", value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    #[arg(long, env = "LOCKKEEPER_GRACE", value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
     grace: Duration,
     /// Keep CMD running when no coordinator can be reached; only for targets whose database refuses writes by itself
     /// while it is fenced (strength barrier)

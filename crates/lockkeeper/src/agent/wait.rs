@@ -7,7 +7,7 @@ use clap::Args;
 use lockkeeper_agent::{Opened, Progress, TargetView, WaitError};
 use serde::Serialize;
 
-use super::flags::{Registration, agent_failure, build_failure, duration};
+use super::flags::{Registration, agent_failure, build_failure};
 use super::report::view_text;
 use super::say;
 use crate::exit::{Exit, Failure};
@@ -22,7 +22,7 @@ pub(crate) struct WaitCommand {
     #[command(flatten)]
     registration: Registration,
     /// Give up after this long, with exit code 6 [default: never]
-    #[arg(long, env = "LOCKKEEPER_TIMEOUT", value_name = "DURATION", value_parser = duration)]
+    #[arg(long, env = "LOCKKEEPER_TIMEOUT", value_name = "DURATION", value_parser = humantime::parse_duration)]
     timeout: Option<Duration>,
     /// How to print what was found
     #[arg(long, value_enum, default_value_t)]

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use jiff::SignedDuration;
 use lockkeeper_migrate::db::{self, Database, DatabaseOptions};
 use lockkeeper_migrate::dsn::Dsn;
 use lockkeeper_migrate::source::{self, Layout, MigrationSet};
@@ -95,13 +94,13 @@ pub(super) struct Common {
     pub(super) format: Format,
     /// Longest wait: for other migrators (up, down; 15m unless told), or for pending migrations (status --block;
     /// no limit unless told). For example 90s or 10m
-    #[arg(long, value_name = "DURATION", value_parser = duration, global = true)]
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, global = true)]
     pub(super) timeout: Option<Duration>,
     /// Longest wait of one statement for a lock
-    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "5s", global = true)]
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, default_value = "5s", global = true)]
     lock_timeout: Duration,
     /// Longest run of one statement; no limit unless told
-    #[arg(long, value_name = "DURATION", value_parser = duration, global = true)]
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, global = true)]
     statement_timeout: Option<Duration>,
 }
 
@@ -174,11 +173,4 @@ fn dsn_of_file(file: &PathBuf) -> Result<String, Failure> {
         .dsn
         .filter(|dsn| !dsn.is_empty())
         .ok_or_else(|| Failure::usage(format!("read {}: it has no key `dsn`", file.display())))
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    let duration: SignedDuration = text
-        .parse()
-        .map_err(|error: jiff::Error| format!("{error}; write 90s or 10m"))?;
-    Duration::try_from(duration).map_err(|_| "it is negative".to_owned())
 }
