@@ -10,6 +10,7 @@ use lockkeeper_proto::convert::{FieldError, name};
 use lockkeeper_proto::v1::rollout_service_client::RolloutServiceClient;
 use lockkeeper_proto::v1::rollout_service_server::RolloutService;
 use lockkeeper_proto::v1::{self};
+use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 use tracing::info;
 
@@ -27,6 +28,9 @@ use crate::view::FleetView;
 /// How long a new rollout waits for the gates of targets that were declared a moment ago.
 const GATES_PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
 
+/// How long a rollout may be known to another coordinator before it is known here.
+const UNKNOWN_PATIENCE: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// Serves operators.
 #[derive(Debug, Clone)]
 pub struct RolloutApi {
@@ -38,6 +42,18 @@ type Changes = Pin<Box<dyn Stream<Item = Result<v1::WatchRolloutResponse, Status
 
 fn unknown(id: &RolloutId) -> Status {
     Status::not_found(format!("there is no rollout {id}"))
+}
+
+/// Waits a moment for a rollout that this coordinator does not know: it may have been created through another one a
+/// few milliseconds ago, and whoever created it may ask here.
+async fn known_soon(view: &watch::Receiver<FleetView>, id: &RolloutId) {
+    let mut view = view.clone();
+    // What is unknown after the wait is answered as unknown.
+    let _ = tokio::time::timeout(
+        UNKNOWN_PATIENCE,
+        view.wait_for(|view| view.rollouts.contains_key(id)),
+    )
+    .await;
 }
 
 fn found(view: &FleetView, id: &RolloutId) -> Result<v1::Rollout, Status> {
@@ -74,6 +90,7 @@ impl RolloutService for RolloutApi {
     ) -> Result<Response<v1::GetRolloutResponse>, Status> {
         let term = self.term.get()?;
         let id: RolloutId = name("id", request.into_inner().id)?;
+        known_soon(&term.view, &id).await;
         let rollout = Some(found(&term.view.borrow(), &id)?);
         Ok(Response::new(v1::GetRolloutResponse { rollout }))
     }
@@ -101,6 +118,7 @@ impl RolloutService for RolloutApi {
         let term = self.term.get()?;
         let id: RolloutId = name("id", request.into_inner().id)?;
         let view = term.view.clone();
+        known_soon(&view, &id).await;
         found(&view.borrow(), &id)?;
         let state = Some((view, None::<v1::Rollout>, true));
         let changes = futures::stream::unfold(state, move |state| {
@@ -170,7 +188,7 @@ impl RolloutService for RolloutApi {
 
 /// Waits for the rollout to differ from what was sent last. `None` when the view or the rollout is gone.
 async fn next_change(
-    view: &mut tokio::sync::watch::Receiver<FleetView>,
+    view: &mut watch::Receiver<FleetView>,
     id: &RolloutId,
     last: Option<&v1::Rollout>,
     first: bool,
@@ -353,4 +371,41 @@ pub(crate) async fn retry(leader: &Leader, message: v1::RetryRolloutRequest) -> 
     let written = leader.writer.commit(changes, &[]).await.map_err(write_error)?;
     leader.view_at(written.revision).await;
     found(&leader.view.borrow(), &id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::records::Stored;
+
+    /// A rollout that was created through another coordinator is found here though the view learns of it later.
+    #[tokio::test]
+    async fn a_rollout_that_is_known_elsewhere_is_waited_for() {
+        let (sender, view) = watch::channel(FleetView::default());
+        let id: RolloutId = "r1".parse().expect("a name");
+        let spec = serde_json::json!({"service": "s", "to": "latest", "waves": [{"regions": ["eu"]}]});
+        let record = RolloutRecord {
+            id: id.clone(),
+            spec: serde_json::from_value(spec).expect("a rollout"),
+            waves: Vec::new(),
+            created_at: wall_now(),
+            created_by: "test".to_owned(),
+            abort: None,
+            ended_at: None,
+            traceparent: None,
+        };
+        let learned = id.clone();
+        let learns = tokio::spawn(async move {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            let stored = Stored {
+                record,
+                create_revision: 1,
+                mod_revision: 1,
+            };
+            sender.send_modify(|view| drop(view.rollouts.insert(learned, stored)));
+        });
+        known_soon(&view, &id).await;
+        assert!(found(&view.borrow(), &id).is_ok());
+        learns.await.expect("it learns");
+    }
 }
