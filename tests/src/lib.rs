@@ -11,6 +11,7 @@
 //! | [`cli`] | the `lockkeeper` program, run to its end or kept running |
 //! | [`grpcurl`] | a gRPC client that knows nothing about our code |
 //! | [`process`] | a child process that can be stopped, frozen and killed |
+//! | [`report`] | figures that are wanted when a test passes too |
 //! | [`proxy`] | a network that falls silent |
 //! | [`wait`], [`ports`], [`http`], [`tools`] | waiting with a deadline, free ports, health, where programs are |
 //!
@@ -25,6 +26,7 @@ pub mod ports;
 pub mod postgres;
 pub mod process;
 pub mod proxy;
+pub mod report;
 pub mod tools;
 pub mod wait;
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use fastrand::Rng;
 use lockkeeper_tests::etcd::{EtcdCluster, EtcdRelease};
+use lockkeeper_tests::report::tell;
 use lockkeeper_tests::wait;
 use serde_json::{Value, json};
 
@@ -53,7 +54,9 @@ fn a_killed_leader_loses_doubles_and_lets_through_nothing() -> Result<()> {
         Ok(seed) => seed.parse().context("read LOCKKEEPER_TEST_SEED")?,
         Err(_) => fastrand::u64(..),
     };
-    println!("seed {seed}: LOCKKEEPER_TEST_SEED={seed} repeats its choices");
+    tell(format_args!(
+        "seed {seed}: LOCKKEEPER_TEST_SEED={seed} repeats its choices"
+    ));
     let kills = match std::env::var_os("LOCKKEEPER_TEST_FULL") {
         Some(_) => KILLS_FULL,
         None => KILLS,
@@ -139,7 +142,7 @@ impl Test {
             let round = self.choose(number);
             self.round(&round).with_context(|| format!("{round:?}"))?;
         }
-        println!("states in which a leader died: {:?}", self.hits);
+        tell(format_args!("states in which a leader died: {:?}", self.hits));
         ensure!(
             self.hits.len() >= STATES_WANTED,
             "only {} different states were hit: {:?}",
@@ -181,7 +184,7 @@ impl Test {
         self.fleet
             .create_rollout(&id, SERVICE, &to.to_string(), &regions, &more)?;
         let hit = self.kill_at(round, leader)?;
-        println!(
+        tell(format_args!(
             "round {}: {} died in {hit:?} (aim: {} of {}, waves: {}, back early: {})",
             round.number,
             self.fleet.coordinators()[leader].name,
@@ -189,7 +192,7 @@ impl Test {
             round.target,
             round.in_waves,
             round.back_early
-        );
+        ));
         if !hit.contains(round.aim) {
             // Some states are over in no time: tried once more, after the others.
             self.aims.insert(0, (round.aim, ""));

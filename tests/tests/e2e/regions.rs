@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use lockkeeper_tests::mariadb::MariaDb;
 use lockkeeper_tests::postgres::Postgres;
+use lockkeeper_tests::report::tell;
 use serde_json::{Value, json};
 
 use crate::fleet::{Fleet, READY_LIMIT, TargetDeclaration};
@@ -168,7 +169,9 @@ impl Regions {
             refused += report.refused;
             longest = longest.max(report.longest_pause);
         }
-        println!("{acked} writes acknowledged, {refused} refused and retried, longest pause {longest:?}");
+        tell(format_args!(
+            "{acked} writes acknowledged, {refused} refused and retried, longest pause {longest:?}"
+        ));
         self.check_all_writes(agents)
     }
 
