@@ -11,7 +11,7 @@ use crate::exit::{Exit, Failure};
 pub(super) fn of_dsn(error: DsnError) -> Failure {
     let failure = Failure::usage(&error);
     match error {
-        DsnError::NoScheme => failure.hint("the verbs are up, down and status"),
+        DsnError::NoScheme => failure.hint("for the verbs, see lockkeeper migrate sql --help"),
         _ => failure,
     }
 }

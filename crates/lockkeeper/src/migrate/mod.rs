@@ -2,21 +2,27 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | `args` | the command line, and what it leads to: DSN, directories, database |
-//! | `run` | `up` and `down`: plan, ask, take, migrate |
-//! | `status` | `status`, and its waiting |
+//! | `sql` | the root of `migrate sql`: the verbs, and what it does without one |
+//! | `verbs` | one file per verb: its own flags, and what it does |
+//! | `flags` | the flags that several verbs share, by what they are about |
+//! | `job` | what the flags lead to: DSN, directories, database |
+//! | `change` | what `up` and `down` share: plan, ask, take, migrate, tell |
 //! | `plan_text` | a plan as a person reads it |
 //! | `progress` | what is going on, on standard error |
 //! | `prompt` | yes or no |
 //! | `failure` | which exit code and hint an error gets |
+//!
+//! A new verb is a file in `verbs` with its `clap::Args` and a `run`, and a line in `sql::Verb`.
 
-mod args;
+mod change;
 mod failure;
+mod flags;
+mod job;
 mod plan_text;
 mod progress;
 mod prompt;
-mod run;
-mod status;
+mod sql;
+mod verbs;
 
 use clap::Subcommand;
 
@@ -25,24 +31,13 @@ use crate::exit::{Exit, Failure};
 /// What to migrate.
 #[derive(Debug, Subcommand)]
 pub(crate) enum MigrateCommand {
-    /// Migrate an SQL database: up (the default), down, or status
-    Sql(Box<args::SqlArgs>),
+    /// Migrate an SQL database; without a verb, up
+    Sql(Box<sql::SqlArgs>),
 }
 
 impl MigrateCommand {
     pub(crate) async fn run(self) -> Result<Exit, Failure> {
         let Self::Sql(args) = self;
-        let common = args.common;
-        match args.verb {
-            // Without a verb it is `up`: the older form, which charts and scripts still use.
-            None => run::up(&common, args.dsn.as_deref()).await,
-            Some(args::Verb::Up { dsn }) => run::up(&common, dsn.or(args.dsn).as_deref()).await,
-            Some(args::Verb::Down { dsn, steps }) => {
-                run::down(&common, dsn.or(args.dsn).as_deref(), steps).await
-            }
-            Some(args::Verb::Status { dsn, block }) => {
-                status::status(&common, dsn.or(args.dsn).as_deref(), block).await
-            }
-        }
+        args.run().await
     }
 }

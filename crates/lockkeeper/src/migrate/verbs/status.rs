@@ -2,18 +2,29 @@
 
 use std::time::Duration;
 
+use clap::Args;
 use lockkeeper_migrate::db::DbError;
 use lockkeeper_migrate::plan::{self, Goal, PlanError, StatusRow, VersionStatus};
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::args::{Common, Job, Missing};
-use super::{failure, plan_text};
 use crate::exit::{Exit, Failure};
+use crate::migrate::flags::{Common, DsnArg};
+use crate::migrate::job::{Job, Missing};
+use crate::migrate::{failure, plan_text};
 use crate::output;
 
 /// How often `--block` looks, as users of Kratos know it.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Args)]
+pub(in crate::migrate) struct StatusArgs {
+    #[command(flatten)]
+    dsn: DsnArg,
+    /// Wait until nothing is pending, looking each second
+    #[arg(long)]
+    block: bool,
+}
 
 /// What `status` prints.
 #[derive(Debug, Serialize)]
@@ -33,24 +44,34 @@ struct Status {
     migrations: Vec<StatusRow>,
 }
 
-pub(super) async fn status(common: &Common, dsn: Option<&str>, block: bool) -> Result<Exit, Failure> {
-    let job = common.job(dsn, Missing::Refuse)?;
-    let deadline = common.timeout.map(|timeout| Instant::now() + timeout);
+impl StatusArgs {
+    pub(in crate::migrate) async fn run(self, common: &Common) -> Result<Exit, Failure> {
+        let job = common.job(&self.dsn, Missing::Refuse)?;
+        if self.block {
+            return wait(common, &job).await;
+        }
+        show(common, look(&job).await)
+    }
+}
+
+/// Shows the status as soon as nothing is pending, or it cannot become better by waiting.
+async fn wait(common: &Common, job: &Job) -> Result<Exit, Failure> {
+    let deadline = common.limits.timeout.map(|timeout| Instant::now() + timeout);
     let mut told = String::new();
     loop {
-        let seen = look(&job).await;
+        let seen = look(job).await;
         let waiting_for = match &seen {
             Ok((status, Exit::Pending)) => format!("{} pending migrations", status.pending),
             // The database may come up later than whoever waits for it.
             Err(error @ DbError::Unreachable { .. }) => error.to_string(),
             _ => String::new(),
         };
-        if !block || waiting_for.is_empty() {
+        if waiting_for.is_empty() {
             return show(common, seen);
         }
         if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             if let Ok((status, _)) = &seen {
-                output::print(common.format, status, table)?;
+                output::print(common.answer.format, status, table)?;
             }
             return Err(Failure::new(
                 Exit::TimedOut,
@@ -67,7 +88,7 @@ pub(super) async fn status(common: &Common, dsn: Option<&str>, block: bool) -> R
 
 fn show(common: &Common, seen: Result<(Status, Exit), DbError>) -> Result<Exit, Failure> {
     let (status, exit) = seen.map_err(failure::of_db)?;
-    output::print(common.format, &status, table)?;
+    output::print(common.answer.format, &status, table)?;
     if let Some(problem) = &status.problem {
         eprintln!("error: {problem}");
     }

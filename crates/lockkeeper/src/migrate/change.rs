@@ -1,4 +1,4 @@
-//! `up` and `down`: plan, ask, take, migrate.
+//! What `up` and `down` share: plan, ask, take, migrate, tell.
 
 use lockkeeper_migrate::db::{Claim, DbError};
 use lockkeeper_migrate::engine::{self, EngineError, Prospect, Report, StepReport};
@@ -6,7 +6,8 @@ use lockkeeper_migrate::plan::{self, Goal, Plan};
 use lockkeeper_migrate::source::Direction;
 use serde::Serialize;
 
-use super::args::{Common, DEFAULT_TIMEOUT, Job, Missing};
+use super::flags::{Common, DsnArg};
+use super::job::{Job, Missing};
 use super::progress::Reporter;
 use super::prompt::{self, Answer};
 use super::{failure, plan_text};
@@ -36,15 +37,13 @@ struct Summary {
     steps: Vec<StepReport>,
 }
 
-pub(super) async fn up(common: &Common, dsn: Option<&str>) -> Result<Exit, Failure> {
-    go(common, dsn, Direction::Up, &Goal::Latest).await
-}
-
-pub(super) async fn down(common: &Common, dsn: Option<&str>, steps: u32) -> Result<Exit, Failure> {
-    go(common, dsn, Direction::Down, &Goal::DownSteps(steps)).await
-}
-
-async fn go(common: &Common, dsn: Option<&str>, direction: Direction, goal: &Goal) -> Result<Exit, Failure> {
+/// Plans the way to `goal`, shows it, asks, and goes it.
+pub(super) async fn run(
+    common: &Common,
+    dsn: &DsnArg,
+    direction: Direction,
+    goal: &Goal,
+) -> Result<Exit, Failure> {
     let missing = match direction {
         Direction::Up => Missing::Make,
         Direction::Down => Missing::Refuse,
@@ -66,7 +65,7 @@ async fn go(common: &Common, dsn: Option<&str>, direction: Direction, goal: &Goa
         return Ok(Exit::Ok);
     }
     show_plan(common, &job, &prospect)?;
-    if !common.yes && prompt::ask(&question(direction, steps, &job))? == Answer::No {
+    if !common.answer.yes && prompt::ask(&question(direction, steps, &job))? == Answer::No {
         finish(
             common,
             &job,
@@ -77,7 +76,7 @@ async fn go(common: &Common, dsn: Option<&str>, direction: Direction, goal: &Goa
         )?;
         return Ok(Exit::Ok);
     }
-    let result = run(common, &job, &prospect.plan).await;
+    let result = migrate(common, &job, &prospect.plan).await;
     finish(common, &job, direction, &prospect.plan, result, Answer::Yes)?;
     Ok(Exit::Ok)
 }
@@ -108,20 +107,20 @@ fn show_plan(common: &Common, job: &Job, prospect: &Prospect) -> Result<(), Fail
         plan_text::status_table(&rows),
         plan_text::statements(&prospect.plan)
     );
-    if common.format.is_for_people() {
+    if common.answer.format.is_for_people() {
         return output::write(&text);
     }
-    if !common.yes {
+    if !common.answer.yes {
         eprint!("{text}");
     }
     Ok(())
 }
 
-async fn run(common: &Common, job: &Job, plan: &Plan) -> Result<Report, Ended> {
+async fn migrate(common: &Common, job: &Job, plan: &Plan) -> Result<Report, Ended> {
     let reporter = Reporter::new();
     let who = who();
     let claim = Claim::Standalone { who: who.clone() };
-    let patience = common.timeout.unwrap_or(DEFAULT_TIMEOUT);
+    let patience = common.limits.patience();
     let taken = job.database.take(&claim, patience, &reporter).await;
     let mut hand = taken.map_err(|error| Ended {
         report: Report::default(),
@@ -192,7 +191,7 @@ fn finish(
         error: failure.as_ref().map(Failure::message),
         steps: report.steps,
     };
-    output::print(common.format, &summary, sentence)?;
+    output::print(common.answer.format, &summary, sentence)?;
     failure.map_or(Ok(()), Err)
 }
 

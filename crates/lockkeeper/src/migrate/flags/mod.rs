@@ -1,0 +1,41 @@
+//! The flags that several verbs share, by what they are about. All of them may stand before or after the verb.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | `database` | which database: a DSN as argument, `-e` or `-c` |
+//! | `source` | which migrations: `--dir`, `--layout` |
+//! | `limits` | how long anything may take |
+//! | `answer` | what is asked and what is printed: `-y`, `--format` |
+
+mod answer;
+mod database;
+mod limits;
+mod source;
+
+pub(super) use answer::AnswerArgs;
+pub(super) use database::{DatabaseArgs, DsnArg};
+pub(super) use limits::LimitArgs;
+pub(super) use source::SourceArgs;
+
+use clap::Args;
+
+/// What all verbs understand.
+#[derive(Debug, Args)]
+pub(super) struct Common {
+    #[command(flatten)]
+    pub(super) database: DatabaseArgs,
+    #[command(flatten)]
+    pub(super) source: SourceArgs,
+    #[command(flatten)]
+    pub(super) limits: LimitArgs,
+    #[command(flatten)]
+    pub(super) answer: AnswerArgs,
+}
+
+impl Common {
+    /// Takes up the DSN that stood before the verb.
+    pub(super) fn named_before_the_verb(mut self, dsn: DsnArg) -> Self {
+        self.database.before_the_verb = dsn;
+        self
+    }
+}

@@ -1,0 +1,39 @@
+//! What the flags lead to: DSN, migrations, database.
+
+use lockkeeper_migrate::db::{self, Database};
+use lockkeeper_migrate::dsn::Dsn;
+use lockkeeper_migrate::source::MigrationSet;
+
+use super::flags::{Common, DsnArg};
+use crate::exit::Failure;
+
+/// The migrations and the database that the command line names.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) dsn: Dsn,
+    pub(super) set: MigrationSet,
+    pub(super) database: Box<dyn Database>,
+}
+
+/// Whether a missing SQLite file is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Missing {
+    Make,
+    Refuse,
+}
+
+/// A verb that needs only one of the two uses [`Common::open`], or [`SourceArgs::load`](super::flags::SourceArgs).
+impl Common {
+    /// Reads the DSN and the migrations. Opens no connection yet.
+    pub(super) fn job(&self, dsn: &DsnArg, missing: Missing) -> Result<Job, Failure> {
+        let dsn = self.database.dsn(dsn)?;
+        let set = self.source.load(dsn.dialect())?;
+        let database = self.open(&dsn, missing);
+        Ok(Job { dsn, set, database })
+    }
+
+    /// The database alone, for a verb that needs no directory. Opens no connection yet.
+    pub(super) fn open(&self, dsn: &Dsn, missing: Missing) -> Box<dyn Database> {
+        db::open(dsn, self.limits.options(missing))
+    }
+}
