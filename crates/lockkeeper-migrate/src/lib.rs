@@ -8,6 +8,7 @@
 //! | [`dialect`] | the SQL dialects | none |
 //! | [`dsn`] | where a database is and how to log in | none |
 //! | [`engine`] | looks, plans, migrates and verifies through the port | none of its own |
+//! | [`fingerprint`] | what a schema is made of, its hash, and how two differ | reads files |
 //! | [`ledger`] | what a target records, as plain data | none |
 //! | [`plan`] | what has to be done, from source and ledger alone; status and verification of both | none |
 //! | [`source`] | migration directories, read unchanged | reads files |
@@ -17,6 +18,7 @@ pub mod db;
 pub mod dialect;
 pub mod dsn;
 pub mod engine;
+pub mod fingerprint;
 pub mod ledger;
 pub mod plan;
 pub mod source;

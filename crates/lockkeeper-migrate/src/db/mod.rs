@@ -36,6 +36,7 @@ use lockkeeper_core::epoch::GateEpoch;
 use lockkeeper_core::version::SchemaVersion;
 
 use crate::dialect::Dialect;
+use crate::fingerprint::Schema;
 use crate::ledger::LedgerEntry;
 use crate::source::Script;
 use crate::sql::Statement;
@@ -49,6 +50,9 @@ pub trait Database: Send + Sync + fmt::Debug {
     /// Identity, gate row and ledger, in one read-only session. Creates nothing: on a target that lockkeeper has
     /// never touched, the row is `None` and the ledger empty.
     async fn inspect(&self) -> Result<Inspection, DbError>;
+
+    /// The schema as it is now, in one read-only session, without lockkeeper's own objects.
+    async fn schema(&self) -> Result<Schema, DbError>;
 
     /// What would stop a fence or a migration: missing privileges (with the exact GRANT), a standby, tables that
     /// cannot be barred, subscriptions, replicas, prepared transactions, long transactions. Read-only.
@@ -109,6 +113,9 @@ pub trait Hand: Send + Sync + fmt::Debug {
 
     /// The ledger as this session sees it, in the order in which it was applied.
     async fn ledger(&mut self) -> Result<Vec<LedgerEntry>, DbError>;
+
+    /// The schema as this session sees it: what an opening would make visible.
+    async fn schema(&mut self) -> Result<Schema, DbError>;
 
     /// Runs a query that answers one row of one column and gives it as text; NULL or no row is `None`.
     async fn scalar(&mut self, query: &str) -> Result<Option<String>, DbError>;

@@ -7,6 +7,7 @@
 //! | `lexer` | tokens per dialect; knows quotes and comments, not grammar |
 //! | `body` | which semicolons lie inside a body and end nothing |
 //! | `classify` | the kind of a statement by its leading words |
+//! | `pieces` | the tokens that mean something, to compare texts |
 //!
 //! Nothing here parses SQL: the server does. A wrong guess about *where a statement ends* would change what
 //! runs, so lexing follows each server's own client; a wrong guess about *kind* only makes a file run statement
@@ -15,8 +16,10 @@
 mod body;
 mod classify;
 mod lexer;
+mod pieces;
 pub mod split;
 pub mod statement;
 
+pub(crate) use pieces::pieces;
 pub use split::{SplitError, SplitProblem, split};
 pub use statement::{Statement, StatementKind, TransactionVerb};

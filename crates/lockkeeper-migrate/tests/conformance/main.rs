@@ -20,6 +20,7 @@ mod postgres_barrier;
 mod postgres_checks;
 mod postgres_scripts;
 mod refusals;
+mod schema;
 mod sqlite;
 mod standalone;
 mod support;
@@ -78,6 +79,12 @@ macro_rules! common_rules {
                 a_closed_gate_refuses_a_standalone_runner,
                 a_dead_runner_is_replaced,
                 a_leader_ends_a_standalone_runner,
+            ],
+            schema: [
+                every_object_and_property_is_told,
+                the_order_of_making_does_not_matter,
+                lockkeepers_own_objects_are_no_part_of_it,
+                going_down_gives_the_old_fingerprint,
             ],
             refusals: [
                 an_unreachable_server_is_named_without_secrets,

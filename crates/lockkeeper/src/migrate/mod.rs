@@ -7,6 +7,7 @@
 //! | `flags` | the flags that several verbs share, by what they are about |
 //! | `job` | what the flags lead to: DSN, directories, database |
 //! | `change` | what `up` and `down` share: plan, ask, take, migrate, tell |
+//! | `diff_text` | how two schemas differ, as a person reads it |
 //! | `plan_text` | a plan as a person reads it |
 //! | `progress` | what is going on, on standard error |
 //! | `prompt` | yes or no |
@@ -15,6 +16,7 @@
 //! A new verb is a file in `verbs` with its `clap::Args` and a `run`, and a line in `sql::Verb`.
 
 mod change;
+mod diff_text;
 mod failure;
 mod flags;
 mod job;

@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 
 use super::flags::{Common, DsnArg};
-use super::verbs::{down, status, up};
+use super::verbs::{diff, down, status, up};
 use crate::exit::{Exit, Failure};
 
 /// Arguments of `lockkeeper migrate sql`.
@@ -30,6 +30,8 @@ enum Verb {
     Down(down::DownArgs),
     /// Show which migrations are applied and which are pending (exit code 3)
     Status(status::StatusArgs),
+    /// Compare the database's schema with another one (exit code 4 when they differ)
+    Diff(diff::DiffArgs),
 }
 
 impl SqlArgs {
@@ -49,6 +51,7 @@ impl Verb {
             Self::Up(args) => args.run(common).await,
             Self::Down(args) => args.run(common).await,
             Self::Status(args) => args.run(common).await,
+            Self::Diff(args) => args.run(common).await,
         }
     }
 }

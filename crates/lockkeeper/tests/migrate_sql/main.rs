@@ -6,6 +6,7 @@
 )]
 
 mod bad_input;
+mod diff;
 mod many;
 mod prompts;
 mod round_trip;

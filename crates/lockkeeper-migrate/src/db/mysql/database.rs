@@ -8,13 +8,14 @@ use tokio::time::Instant;
 use super::gate::{self, Lock};
 use super::session::Session;
 use super::target::{Facts, Target, number};
-use super::{ledger, others, preflight, take};
+use super::{catalogue, ledger, others, preflight, take};
 use crate::db::{
     Blocker, Claim, Database, DatabaseOptions, DbError, ExecutorId, Finding, Hand, Inspection, Observer,
     TakeError,
 };
 use crate::dialect::Dialect;
 use crate::dsn::Dsn;
+use crate::fingerprint::Schema;
 
 /// How much longer than its patience a call may take before the server counts as silent.
 const SILENCE_LIMIT: Duration = Duration::from_secs(10);
@@ -78,6 +79,13 @@ impl Database for MySqlDatabase {
         let inspection = self.look(&mut session, facts).await;
         session.close().await;
         inspection
+    }
+
+    async fn schema(&self) -> Result<Schema, DbError> {
+        let (mut session, facts) = self.session().await?;
+        let schema = catalogue::read(&mut session, &self.target, &facts).await;
+        session.close().await;
+        schema
     }
 
     async fn preflight(&self) -> Result<Vec<Finding>, DbError> {

@@ -12,11 +12,12 @@ use super::session::Session;
 use super::target::{Facts, Target};
 use super::text::{literal, literal_or_null};
 use super::watch::{Unseen, Watch, update_row};
-use super::{apply, ledger, others, verify};
+use super::{apply, catalogue, ledger, others, verify};
 use crate::db::{
     Applied, ApplyError, BarrierReport, DbError, ExecutorId, GateRow, Hand, LedgerWrite, Observer, Silent,
     VerifyOutcome,
 };
+use crate::fingerprint::Schema;
 use crate::ledger::LedgerEntry;
 use crate::source::Script;
 use crate::sql::Statement;
@@ -253,6 +254,11 @@ impl Hand for MySqlHand {
             .await
             .map_err(DbError::from);
         self.settle(read).await
+    }
+
+    async fn schema(&mut self) -> Result<Schema, DbError> {
+        let schema = catalogue::read(&mut self.session, &self.target, &self.facts).await;
+        self.settle(schema).await
     }
 
     async fn scalar(&mut self, query: &str) -> Result<Option<String>, DbError> {

@@ -10,6 +10,7 @@
 //! | `apply`, `stepwise`, `journal`, `ledger`, `variables` | running a migration |
 //! | `doubt`, `tokens` | after a crash: did a statement take effect? |
 //! | `verify` | verification scripts |
+//! | `catalogue` | the schema, read from `information_schema` |
 //! | `preflight`, `grants` | what would stand in the way |
 //!
 //! Two things differ from the other dialects and shape all of it. DDL commits, and lets every row lock go: so the
@@ -19,6 +20,7 @@
 
 mod apply;
 mod barrier;
+mod catalogue;
 mod database;
 mod doubt;
 mod failure;

@@ -16,11 +16,12 @@ use super::identity::identity;
 use super::schema::Names;
 use super::session::{Connector, Session, db_error, run};
 use super::take::{Taken, signed};
-use super::{clean_up, ledger, verify};
+use super::{catalogue, clean_up, ledger, verify};
 use crate::db::{
     Applied, ApplyError, BarrierReport, DbError, ExecutorId, GateRow, Hand, LedgerWrite, Observer,
     VerifyOutcome,
 };
+use crate::fingerprint::Schema;
 use crate::ledger::LedgerEntry;
 use crate::source::Script;
 use crate::sql::Statement;
@@ -254,6 +255,11 @@ impl Hand for PgHand {
 
     async fn ledger(&mut self) -> Result<Vec<LedgerEntry>, DbError> {
         let result = ledger::read(&mut self.session.conn, &self.names).await;
+        self.settle(result).await
+    }
+
+    async fn schema(&mut self) -> Result<Schema, DbError> {
+        let result = catalogue::read(&mut self.session.conn).await;
         self.settle(result).await
     }
 

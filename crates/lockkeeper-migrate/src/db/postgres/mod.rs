@@ -13,12 +13,14 @@
 //! | `apply` | a migration in one transaction |
 //! | `stepwise`, `units`, `journal`, `classify` | one that no transaction can hold |
 //! | `ledger` | the ledger's rows |
+//! | `catalogue` | the schema, read from the system catalogues |
 //! | `notices` | what the server says beside its answers |
 //! | `verify`, `clean_up`, `preflight` | the rest of the port |
 
 mod apply;
 mod barrier;
 mod blockers;
+mod catalogue;
 mod classify;
 mod clean_up;
 mod gate;
@@ -51,6 +53,7 @@ use super::{
 };
 use crate::dialect::Dialect;
 use crate::dsn::Dsn;
+use crate::fingerprint::Schema;
 
 /// A PostgreSQL database.
 pub struct Postgres {
@@ -85,6 +88,13 @@ impl Database for Postgres {
         let inspection = inspect(&mut session).await;
         session.close().await;
         inspection
+    }
+
+    async fn schema(&self) -> Result<Schema, DbError> {
+        let mut session = self.connector.connect().await?;
+        let schema = catalogue::read(&mut session.conn).await;
+        session.close().await;
+        schema
     }
 
     async fn preflight(&self) -> Result<Vec<Finding>, DbError> {

@@ -8,13 +8,14 @@ use async_trait::async_trait;
 
 use super::lock::Wait;
 use super::session::{self, Mode, Session};
-use super::{gate, holders, ledger, take, witness};
+use super::{catalogue, gate, holders, ledger, take, witness};
 use crate::db::types::other_ledgers_literals;
 use crate::db::{
     Blocker, Claim, Database, DatabaseOptions, DbError, ExecutorId, Finding, FindingLevel, Hand, Inspection,
     Observer, ServerIdentity, Silent, TakeError,
 };
 use crate::dialect::Dialect;
+use crate::fingerprint::Schema;
 
 /// One SQLite file. Opens sessions on demand.
 #[derive(Debug, Clone)]
@@ -61,6 +62,12 @@ impl SqliteDatabase {
 
     async fn look(&self) -> Result<Session, DbError> {
         Session::open(&self.path, Mode::Look, self.options.connect_timeout).await
+    }
+
+    /// The wait of a reader: without a write-ahead log a commit shuts it out for a moment.
+    fn shut_out(&self) -> Wait<'_> {
+        let limit = self.options.connect_timeout;
+        Wait::new(&self.path, "a commit that shuts readers out", limit, &Silent)
     }
 
     async fn inspect_file(&self, session: &Session) -> Result<Inspection, DbError> {
@@ -127,20 +134,31 @@ impl Database for SqliteDatabase {
             });
         }
         let session = self.look().await?;
-        let mut wait = Wait::new(
-            &self.path,
-            "a commit that shuts readers out",
-            self.options.connect_timeout,
-            &Silent,
-        );
-        let inspection = loop {
+        let mut wait = self.shut_out();
+        let found = loop {
             match self.inspect_file(&session).await {
                 Err(error) if session::is_busy(&error) => wait.again().await?,
                 result => break result?,
             }
         };
         session.close().await?;
-        Ok(inspection)
+        Ok(found)
+    }
+
+    async fn schema(&self) -> Result<Schema, DbError> {
+        if let FileState::ToBeMade = self.check_file()? {
+            return Ok(catalogue::empty());
+        }
+        let session = self.look().await?;
+        let mut wait = self.shut_out();
+        let found = loop {
+            match catalogue::read(&session).await {
+                Err(error) if session::is_busy(&error) => wait.again().await?,
+                result => break result?,
+            }
+        };
+        session.close().await?;
+        Ok(found)
     }
 
     async fn preflight(&self) -> Result<Vec<Finding>, DbError> {

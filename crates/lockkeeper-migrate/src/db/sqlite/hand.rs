@@ -9,11 +9,12 @@ use lockkeeper_core::version::SchemaVersion;
 use super::lock::{self, Wait};
 use super::session::Session;
 use super::verify::{self, first_column};
-use super::{gate, ledger, run};
+use super::{catalogue, gate, ledger, run};
 use crate::db::{
     Applied, ApplyError, BarrierReport, Claim, DatabaseOptions, DbError, ExecutorId, GateRow, Hand,
     LedgerWrite, Observer, Silent, VerifyOutcome,
 };
+use crate::fingerprint::Schema;
 use crate::ledger::LedgerEntry;
 use crate::source::Script;
 use crate::sql::Statement;
@@ -362,6 +363,11 @@ impl Hand for SqliteHand {
     async fn ledger(&mut self) -> Result<Vec<LedgerEntry>, DbError> {
         self.settle_dropped_call().await;
         ledger::all(&self.session).await
+    }
+
+    async fn schema(&mut self) -> Result<Schema, DbError> {
+        self.settle_dropped_call().await;
+        catalogue::read(&self.session).await
     }
 
     async fn scalar(&mut self, query: &str) -> Result<Option<String>, DbError> {

@@ -14,6 +14,7 @@
 //! | `hand` | the one session that changes it |
 //! | `run` | one migration: in one transaction, or journalled |
 //! | `verify` | what a verification script says |
+//! | `catalogue` | the schema, read from `sqlite_schema` |
 //! | `ledger`, `journal` | their rows |
 //! | `gate` | our tables, and the gate row |
 //! | `lock` | waiting for the write lock, and for a commit |
@@ -21,6 +22,7 @@
 //! | `session` | one connection, which others in this process can end |
 //! | `witness` | the file that says whether an executor lives |
 
+mod catalogue;
 mod database;
 mod gate;
 mod hand;

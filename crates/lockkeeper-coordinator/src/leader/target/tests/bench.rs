@@ -1,6 +1,6 @@
 //! A leader over the embedded store, and a database port that does as it is told.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use lockkeeper_migrate::db::{
     Hand, Inspection, LedgerWrite, Observer, ServerIdentity, TakeError, VerifyOutcome,
 };
 use lockkeeper_migrate::dialect::Dialect;
+use lockkeeper_migrate::fingerprint::Schema;
 use lockkeeper_migrate::ledger::{EntryState, LedgerEntry};
 use lockkeeper_migrate::source::{self, Checksum, Direction, Script};
 use lockkeeper_migrate::sql::Statement;
@@ -75,6 +76,10 @@ impl Database for Fake {
             ledger: scene.ledger.clone(),
             other_ledgers: Vec::new(),
         })
+    }
+
+    async fn schema(&self) -> Result<Schema, DbError> {
+        Ok(Schema::new(Dialect::Sqlite, "fake".to_owned(), BTreeMap::new()))
     }
 
     async fn preflight(&self) -> Result<Vec<Finding>, DbError> {
@@ -165,6 +170,10 @@ impl Hand for FakeHand {
     async fn ledger(&mut self) -> Result<Vec<LedgerEntry>, DbError> {
         answer_takes_time().await;
         Ok(self.fake.scene().ledger.clone())
+    }
+
+    async fn schema(&mut self) -> Result<Schema, DbError> {
+        self.fake.schema().await
     }
 
     async fn scalar(&mut self, _: &str) -> Result<Option<String>, DbError> {
