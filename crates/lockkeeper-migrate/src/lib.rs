@@ -7,6 +7,7 @@
 //! | [`db`] | the database port, and its implementation per dialect | talks to databases |
 //! | [`dialect`] | the SQL dialects | none |
 //! | [`dsn`] | where a database is and how to log in | none |
+//! | [`dump_tools`] | the servers' own dump programs and SQLite's online copy, run under one set of rules | starts programs |
 //! | [`engine`] | looks, plans, migrates and verifies through the port | none of its own |
 //! | [`fingerprint`] | what a schema is made of, its hash, and how two differ | reads files |
 //! | [`ledger`] | what a target records, as plain data | none |
@@ -17,6 +18,7 @@
 pub mod db;
 pub mod dialect;
 pub mod dsn;
+pub mod dump_tools;
 pub mod engine;
 pub mod fingerprint;
 pub mod ledger;
