@@ -10,11 +10,26 @@ use serde::{Deserialize, Serialize};
 #[serde(transparent)]
 pub struct SchemaVersion(pub String);
 
+/// What the version of a repeatable migration begins with.
+const REPEATABLE: &str = "R__";
+
 impl SchemaVersion {
     /// The version as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// What stands for the version of Flyway's repeatable migration `description`, which has none.
+    #[must_use]
+    pub fn repeatable(description: &str) -> Self {
+        Self(format!("{REPEATABLE}{description}"))
+    }
+
+    /// Whether this stands for a repeatable migration: it says nothing about how far the schema has come.
+    #[must_use]
+    pub fn is_repeatable(&self) -> bool {
+        self.0.starts_with(REPEATABLE)
     }
 }
 
@@ -40,11 +55,13 @@ impl From<String> for SchemaVersion {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum VersionOrder {
-    /// By bytes (pop, dbmate, diesel).
+    /// By bytes (pop, diesel).
     Lexical,
+    /// By bytes of the file's name, in which `_` follows the version (dbmate): `10_b.sql` comes before `1_a.sql`.
+    FileName,
     /// As whole numbers of any length (golang-migrate, goose, sqlx, refinery).
     Numeric,
-    /// By numeric parts between dots or underscores (Flyway).
+    /// By numeric parts between dots or underscores, repeatable migrations last (Flyway).
     Parts,
 }
 
@@ -54,10 +71,24 @@ impl VersionOrder {
     pub fn compare(self, a: &SchemaVersion, b: &SchemaVersion) -> Option<Ordering> {
         match self {
             Self::Lexical => Some(a.0.as_bytes().cmp(b.0.as_bytes())),
+            Self::FileName => Some(compare_file_names(&a.0, &b.0)),
             Self::Numeric => compare_numbers(&a.0, &b.0),
-            Self::Parts => compare_parts(&a.0, &b.0),
+            Self::Parts => match (a.is_repeatable(), b.is_repeatable()) {
+                (false, false) => compare_parts(&a.0, &b.0),
+                (true, true) => Some(a.cmp(b)),
+                (repeatable, _) => Some(if repeatable {
+                    Ordering::Greater
+                } else {
+                    Ordering::Less
+                }),
+            },
         }
     }
+}
+
+fn compare_file_names(a: &str, b: &str) -> Ordering {
+    let name = |version: &str| version.bytes().chain([b'_']).collect::<Vec<_>>();
+    name(a).cmp(&name(b))
 }
 
 /// Compares decimal texts of any length, so that no version is too long.
@@ -155,6 +186,27 @@ mod tests {
             VersionOrder::Parts.compare(&"1.0".into(), &"1".into()),
             Some(Ordering::Equal)
         );
+        let one = "1".into();
+        assert_eq!(VersionOrder::Lexical.compare(&one, &ten), Some(Ordering::Less));
+        assert_eq!(
+            VersionOrder::FileName.compare(&one, &ten),
+            Some(Ordering::Greater)
+        );
+        assert_eq!(VersionOrder::FileName.compare(&one, &two), Some(Ordering::Less));
+    }
+
+    #[test]
+    fn repeatable_migrations_come_last_by_description() {
+        let views = SchemaVersion::repeatable("views");
+        assert!(views.is_repeatable() && !SchemaVersion::from("1").is_repeatable());
+        for (a, b, expected) in [
+            (SchemaVersion::from("99.9"), views.clone(), Ordering::Less),
+            (views.clone(), "99".into(), Ordering::Greater),
+            (SchemaVersion::repeatable("a"), views.clone(), Ordering::Less),
+            (views.clone(), views.clone(), Ordering::Equal),
+        ] {
+            assert_eq!(VersionOrder::Parts.compare(&a, &b), Some(expected), "{a} {b}");
+        }
     }
 
     #[test]

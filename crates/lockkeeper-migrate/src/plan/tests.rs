@@ -3,7 +3,7 @@
 use lockkeeper_core::version::VersionOrder;
 
 use super::*;
-use crate::source::{Layout, Script, TransactionMode};
+use crate::source::{Layout, MigrationKind, Script, TransactionMode};
 
 fn script(version: &str, direction: Direction) -> Script {
     let text = format!("SELECT '{version} {direction}';");
@@ -21,6 +21,7 @@ fn set(versions: &[&str]) -> MigrationSet {
     let migration = |version: &&str| Migration {
         version: (*version).into(),
         name: format!("m{version}"),
+        kind: MigrationKind::Versioned,
         up: script(version, Direction::Up),
         // Version 2 cannot be taken back.
         down: (*version != "2").then(|| script(version, Direction::Down)),
@@ -28,6 +29,8 @@ fn set(versions: &[&str]) -> MigrationSet {
     MigrationSet {
         layout: Layout::GolangMigrate,
         order: VersionOrder::Numeric,
+        baselines: Vec::new(),
+        out_of_order: crate::source::OutOfOrder::Refuse,
         migrations: versions.iter().map(migration).map(Arc::new).collect(),
         skipped: Vec::new(),
     }

@@ -9,8 +9,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use super::files::{Entry, Listing};
-use super::layout::NOT_SUPPORTED_YET;
-use super::{Direction, Layout, SourceError, golang_migrate, pop};
+use super::{Direction, Layout, SourceError, flyway, golang_migrate, goose, layout, pop, refinery, sqlx};
 
 /// Where goose and dbmate write their directives at the latest, in bytes: real files have licence headers.
 const DIRECTIVE_WITHIN_BYTES: u64 = 256 * 1024;
@@ -21,14 +20,6 @@ const POP_TIMESTAMP_DIGITS: usize = 14;
 /// Most file names shown for each sort of file.
 const EXAMPLES_MAX: usize = 3;
 
-static FLYWAY_NAME: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"^([VUB][0-9][0-9A-Za-z._-]*|R)__.*\.sql$").expect("the pattern is a constant")
-});
-
-static REFINERY_NAME: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"^[UV][0-9]+(?:\.[0-9]+)?__[0-9A-Za-z_]+\.(sql|rs)$").expect("the pattern is a constant")
-});
-
 static NUMBERED_NAME: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"^([0-9]+).*\.sql$").expect("the pattern is a constant"));
 
@@ -38,22 +29,58 @@ static GOOSE_DIRECTIVE: LazyLock<Regex> =
 static DBMATE_DIRECTIVE: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"(?m)^--\s*migrate:(up|down)\b").expect("the pattern is a constant"));
 
-type Names = BTreeSet<&'static str>;
+type Layouts = BTreeSet<Layout>;
+
+/// What a file looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Sort {
+    /// `1_a.up.sql`
+    Pair,
+    /// `1_a.sql` without a directive.
+    Plain,
+    Goose,
+    Dbmate,
+    /// `V1__a.sql`
+    Prefixed,
+    /// `1_a/up.sql`
+    Folder,
+}
+
+impl Sort {
+    /// For people.
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Pair => "up and down files",
+            Self::Plain => "numbered files",
+            Self::Goose => "files with goose's directives",
+            Self::Dbmate => "files with dbmate's directives",
+            Self::Prefixed => "V1__name files",
+            Self::Folder => "folders with up.sql",
+        }
+    }
+
+    /// Whether it lies in directories of other layouts too, as a seed for example: it is listed as skipped.
+    fn may_be_anything(self) -> bool {
+        match self {
+            Self::Pair | Self::Plain => true,
+            Self::Goose | Self::Dbmate | Self::Prefixed | Self::Folder => false,
+        }
+    }
+}
 
 /// A file that some layout would run.
 struct Evidence<'a> {
     entry: &'a Entry,
-    /// What it looks like, for people.
-    sort: &'static str,
+    sort: Sort,
     /// The layouts that would run it.
-    layouts: Names,
+    layouts: Layouts,
 }
 
 /// Decides on the layout of a recursive listing.
 pub(super) fn detect(listing: &Listing) -> Result<Layout, SourceError> {
     let mut evidence = Vec::new();
     for entry in &listing.entries {
-        evidence.extend(look_at(entry)?);
+        evidence.extend(look_closely(entry)?);
     }
     let undecided = |problem: String| SourceError::Undecided {
         place: listing
@@ -65,80 +92,106 @@ pub(super) fn detect(listing: &Listing) -> Result<Layout, SourceError> {
         problem,
         saw: what_was_seen(&evidence),
     };
-    let Some(first) = evidence.first() else {
+    // Beside pairs a plain file may be a seed that the layouts of pairs pass over.
+    let paired = evidence.iter().any(|e| e.sort == Sort::Pair);
+    let mut telling = evidence.iter().filter(|e| !(paired && e.sort == Sort::Plain));
+    let Some(first) = telling.next() else {
         return Err(undecided("it holds no migration of any known layout".to_owned()));
     };
-    let shared = evidence
-        .iter()
-        .fold(first.layouts.clone(), |all, e| &all & &e.layouts);
+    let shared = telling.fold(first.layouts.clone(), |all, e| &all & &e.layouts);
     if shared.is_empty() {
         return Err(undecided("it mixes layouts".to_owned()));
     }
     let possible = shared
         .iter()
         .copied()
-        .filter(|name| fits_as_a_whole(name, &evidence))
+        .filter(|layout| fits_as_a_whole(*layout, &evidence))
         .collect::<Vec<_>>();
     match possible.as_slice() {
         [] => Err(undecided(format!(
             "its files contradict each other as {}",
-            join(&shared)
+            join(&shared, "/")
         ))),
-        [one] => one
-            .parse()
-            .map_err(|_| undecided(format!("it is of layout {one}, which is not supported yet"))),
-        several => Err(undecided(format!("it can be {}", several.join(" or ")))),
+        [one] => Ok(*one),
+        several => Err(undecided(format!("it can be {}", join(several, " or ")))),
     }
 }
 
-/// Refuses files that a layout would leave out and that another layout's directive or name claims.
+/// Refuses files that a layout would leave out, or misread, and that another layout's directive or name claims.
 pub(super) fn refuse_other_layouts(listing: &Listing, layout: Layout) -> Result<(), SourceError> {
     for entry in &listing.entries {
         let Some(evidence) = look_at(entry)? else { continue };
-        let foreign = !evidence.layouts.contains(layout.as_str());
-        // Only a plain `1_name.sql` may be anything, a seed for example: it is listed as skipped.
-        if foreign && evidence.sort != PLAIN && evidence.sort != PAIR {
-            let other = join(&evidence.layouts);
+        if !evidence.layouts.contains(&layout) && !evidence.sort.may_be_anything() {
             return Err(SourceError::MixedLayouts {
                 layout,
                 path: entry.path.clone(),
-                other,
+                other: join(&evidence.layouts, "/"),
             });
         }
     }
     Ok(())
 }
 
-const PAIR: &str = "up and down files";
-const PLAIN: &str = "numbered files";
+/// As [`look_at`], but a directive also decides for a pair: `auto` must not run both directions of such a file.
+fn look_closely(entry: &Entry) -> Result<Option<Evidence<'_>>, SourceError> {
+    let evidence = look_at(entry)?;
+    match &evidence {
+        Some(e) if e.sort == Sort::Pair && e.layouts.contains(&Layout::Sqlx) => {
+            Ok(by_directive(entry)?.or(evidence))
+        }
+        _ => Ok(evidence),
+    }
+}
 
 fn look_at(entry: &Entry) -> Result<Option<Evidence<'_>>, SourceError> {
-    let evidence = |sort, layouts: Names| Some(Evidence { entry, sort, layouts });
-    let pair = pair_layouts(entry);
-    if let Some(layouts) = pair {
-        return Ok(evidence(PAIR, layouts).filter(|e| !e.layouts.is_empty()));
+    let evidence = |sort, layouts| Evidence { entry, sort, layouts };
+    if let Some(layouts) = pair_layouts(entry) {
+        return Ok(Some(evidence(Sort::Pair, layouts)).filter(|e| !e.layouts.is_empty()));
     }
-    if FLYWAY_NAME.is_match(&entry.name) {
-        let mut layouts = Names::from(["flyway"]);
-        if REFINERY_NAME.is_match(&entry.name) {
-            layouts.insert("refinery");
-        }
-        return Ok(evidence("V1__name files", layouts));
+    let prefixed = prefixed_layouts(&entry.name);
+    if !prefixed.is_empty() {
+        return Ok(Some(evidence(Sort::Prefixed, prefixed)));
     }
     if is_diesel(entry) {
-        return Ok(evidence("folders with up.sql", Names::from(["diesel"])));
+        return Ok(Some(evidence(Sort::Folder, Layouts::from([Layout::Diesel]))));
     }
-    let Some(number) = NUMBERED_NAME.captures(&entry.name).filter(|_| entry.depth == 0) else {
+    if entry.depth > 0 || !NUMBERED_NAME.is_match(&entry.name) {
+        return Ok(None);
+    }
+    if let Some(found) = by_directive(entry)? {
+        return Ok(Some(found));
+    }
+    let plain = sqlx::parse(&entry.name).filter(|name| name.version.parse::<i64>().is_ok());
+    Ok(plain.map(|_| evidence(Sort::Plain, Layouts::from([Layout::Sqlx]))))
+}
+
+fn by_directive(entry: &Entry) -> Result<Option<Evidence<'_>>, SourceError> {
+    let head = head(&entry.path)?;
+    let (sort, layout) = if GOOSE_DIRECTIVE.is_match(&head) && goose::parse_name(&entry.name).is_some() {
+        (Sort::Goose, Layout::Goose)
+    } else if DBMATE_DIRECTIVE.is_match(&head) {
+        (Sort::Dbmate, Layout::Dbmate)
+    } else {
         return Ok(None);
     };
-    Ok(match directive(&entry.path)? {
-        Some("goose") => evidence("goose's directives", Names::from(["goose"])),
-        Some(_) => evidence("dbmate's directives", Names::from(["dbmate"])),
-        None if number[1].parse::<i64>().is_ok() && entry.name[number[1].len()..].starts_with('_') => {
-            evidence(PLAIN, Names::from(["sqlx"]))
-        }
-        None => None,
-    })
+    Ok(Some(Evidence {
+        entry,
+        sort,
+        layouts: Layouts::from([layout]),
+    }))
+}
+
+/// The layouts that would run a file such as `V1__a.sql`. `U1__a.sql` means opposite things to them.
+fn prefixed_layouts(name: &str) -> Layouts {
+    let mut layouts = Layouts::new();
+    let sidecar_of = name.strip_suffix(".conf");
+    if name.contains("__") && flyway::parse(sidecar_of.unwrap_or(name)).is_some() {
+        layouts.insert(Layout::Flyway);
+    }
+    if refinery::is_name(name) {
+        layouts.insert(Layout::Refinery);
+    }
+    layouts
 }
 
 /// diesel: a folder per version, named `<version>_<name>`, which holds `up.sql` and `down.sql`.
@@ -153,13 +206,13 @@ fn is_diesel(entry: &Entry) -> bool {
 }
 
 /// The layouts that would run a file with `.up.` or `.down.` in its name; `None` when it has neither.
-fn pair_layouts(entry: &Entry) -> Option<Names> {
+fn pair_layouts(entry: &Entry) -> Option<Layouts> {
     let as_pop = pop::parse(&entry.name);
     let as_golang = golang_migrate::parse(&entry.name).filter(|_| entry.depth == 0);
     if as_pop.is_none() && as_golang.is_none() {
         return None;
     }
-    let mut layouts = Names::new();
+    let mut layouts = Layouts::new();
     if let Some(name) = &as_pop {
         let known = match &name.scope {
             pop::Scope::Other(suffix) => pop::is_other_database(suffix),
@@ -167,7 +220,7 @@ fn pair_layouts(entry: &Entry) -> Option<Names> {
         };
         let marked = name.scope != pop::Scope::Any || name.autocommit == pop::Autocommit::Yes;
         if known {
-            layouts.insert("pop");
+            layouts.insert(Layout::Pop);
         }
         if known && marked && name.version.len() >= POP_TIMESTAMP_DIGITS {
             return Some(layouts);
@@ -175,23 +228,23 @@ fn pair_layouts(entry: &Entry) -> Option<Names> {
     }
     if let Some(name) = &as_golang {
         if name.version.parse::<u64>().is_ok() {
-            layouts.insert("golang-migrate");
+            layouts.insert(Layout::GolangMigrate);
         }
         if name.version.parse::<i64>().is_ok() && name.extension == "sql" {
-            layouts.insert("sqlx");
+            layouts.insert(Layout::Sqlx);
         }
     }
     Some(layouts)
 }
 
 /// Whether all pairs together make sense in a layout; single files always do.
-fn fits_as_a_whole(layout: &str, evidence: &[Evidence<'_>]) -> bool {
+fn fits_as_a_whole(layout: Layout, evidence: &[Evidence<'_>]) -> bool {
     let names = evidence
         .iter()
-        .filter(|e| e.sort == PAIR)
+        .filter(|e| e.sort == Sort::Pair)
         .map(|e| e.entry.name.as_str());
     match layout {
-        "pop" => {
+        Layout::Pop => {
             let parsed = names.filter_map(pop::parse).collect::<Vec<_>>();
             let of = |direction| parsed.iter().filter(move |n| n.direction == direction);
             let downs = of(Direction::Down)
@@ -200,11 +253,11 @@ fn fits_as_a_whole(layout: &str, evidence: &[Evidence<'_>]) -> bool {
             let alone = of(Direction::Up).any(|n| !downs.contains(n.version.as_str()));
             !alone && all_differ(parsed.iter().map(|n| (&n.version, &n.scope, n.direction)))
         }
-        "golang-migrate" | "sqlx" => {
+        Layout::GolangMigrate | Layout::Sqlx => {
             let parsed = names.filter_map(golang_migrate::parse);
             all_differ(parsed.map(|n| (n.version.parse::<u64>().ok(), n.direction)))
         }
-        _ => true,
+        Layout::Goose | Layout::Dbmate | Layout::Refinery | Layout::Flyway | Layout::Diesel => true,
     }
 }
 
@@ -213,8 +266,8 @@ fn all_differ<T: Ord>(items: impl Iterator<Item = T>) -> bool {
     items.into_iter().all(|item| seen.insert(item))
 }
 
-/// The tool whose directive the file holds.
-fn directive(path: &Path) -> Result<Option<&'static str>, SourceError> {
+/// The begin of a file, in which directives stand.
+fn head(path: &Path) -> Result<String, SourceError> {
     let io_error = |source| SourceError::Io {
         path: path.to_owned(),
         source,
@@ -228,21 +281,14 @@ fn directive(path: &Path) -> Result<Option<&'static str>, SourceError> {
     File::open(path)
         .and_then(|f| f.take(DIRECTIVE_WITHIN_BYTES).read_to_end(&mut head))
         .map_err(io_error)?;
-    let head = String::from_utf8_lossy(&head);
-    Ok(if GOOSE_DIRECTIVE.is_match(&head) {
-        Some("goose")
-    } else if DBMATE_DIRECTIVE.is_match(&head) {
-        Some("dbmate")
-    } else {
-        None
-    })
+    Ok(String::from_utf8_lossy(&head).into_owned())
 }
 
 fn what_was_seen(evidence: &[Evidence<'_>]) -> String {
-    let mut sorts = BTreeMap::<(&str, String), Vec<&str>>::new();
+    let mut sorts = BTreeMap::<(Sort, String), Vec<&str>>::new();
     for e in evidence {
         sorts
-            .entry((e.sort, join(&e.layouts)))
+            .entry((e.sort, join(&e.layouts, "/")))
             .or_default()
             .push(&e.entry.name);
     }
@@ -254,16 +300,18 @@ fn what_was_seen(evidence: &[Evidence<'_>]) -> String {
             .collect::<Vec<_>>()
             .join(", ");
         let more = if names.len() > EXAMPLES_MAX { ", …" } else { "" };
+        let sort = sort.as_str();
         format!("{} {sort} ({layouts}): {examples}{more}", names.len())
     });
     let seen = lines.collect::<Vec<_>>().join("; ");
     if seen.is_empty() {
-        format!("nothing of pop, golang-migrate, {}", NOT_SUPPORTED_YET.join(", "))
+        format!("nothing of {}", layout::names())
     } else {
         seen
     }
 }
 
-fn join(names: &Names) -> String {
-    names.iter().copied().collect::<Vec<_>>().join("/")
+fn join<'a>(layouts: impl IntoIterator<Item = &'a Layout>, between: &str) -> String {
+    let names = layouts.into_iter().map(|layout| layout.as_str());
+    names.collect::<Vec<_>>().join(between)
 }

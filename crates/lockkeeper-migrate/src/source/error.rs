@@ -78,6 +78,26 @@ pub enum SourceError {
         /// What is wrong there.
         problem: SplitProblem,
     },
+    /// A directive or setting that its layout does not allow there.
+    #[error("read {}:{line}: {problem}", path.display())]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// The line, counted from 1.
+        line: u32,
+        /// What is wrong there, and what to do.
+        problem: String,
+    },
+    /// A placeholder without a value.
+    #[error("read {}:{line}: placeholder ${{{name}}} has no value; give it with --placeholder {name}=VALUE", path.display())]
+    Placeholder {
+        /// The file.
+        path: PathBuf,
+        /// The line, counted from 1.
+        line: u32,
+        /// Its name.
+        name: String,
+    },
     /// The file is a Go template.
     #[error("read {}:{line}: Go templates in migrations are not supported; render the file first", path.display())]
     Template {
@@ -93,6 +113,14 @@ pub enum SourceError {
         path: PathBuf,
         /// What it is written in.
         language: String,
+    },
+    /// Only the origin tool can run it.
+    #[error("run {}: {what} is not supported; write it as an SQL migration, or leave it out with --skip-programs", path.display())]
+    Program {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        what: String,
     },
     /// Two files claim one version.
     #[error("order migrations: version {version} ({direction}) is there twice: {} and {}", first.display(), second.display())]
@@ -113,6 +141,38 @@ pub enum SourceError {
         path: PathBuf,
         /// The version.
         version: String,
+        /// The layout.
+        layout: Layout,
+    },
+    /// A migration's name without a version that the layout can read.
+    #[error("read {}: its name gives no version that {layout} can read: {problem}", path.display())]
+    BadVersion {
+        /// The file.
+        path: PathBuf,
+        /// The layout.
+        layout: Layout,
+        /// What is wrong with the version.
+        problem: String,
+    },
+    /// The origin's order cannot be told from the versions alone.
+    #[error(
+        "order migrations: {layout} runs {} before {} by their names, although their versions say the opposite; \
+         give both versions the same number of digits",
+        first.display(), second.display()
+    )]
+    AmbiguousOrder {
+        /// The layout.
+        layout: Layout,
+        /// What the tool runs first.
+        first: PathBuf,
+        /// What the tool runs then.
+        second: PathBuf,
+    },
+    /// A version's folder without a file to go up.
+    #[error("read {}: it has no up.sql, without which {layout} stops", path.display())]
+    MissingUp {
+        /// The folder.
+        path: PathBuf,
         /// The layout.
         layout: Layout,
     },

@@ -4,6 +4,8 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use regex::Regex;
+
 use super::SourceError;
 
 /// Largest migration file, in bytes. Larger ones are data loads, which belong into a loader.
@@ -14,6 +16,37 @@ const FILES_MAX: usize = 100_000;
 
 /// Deepest folder below a migration directory.
 const DEPTH_MAX: usize = 16;
+
+/// How far below a directory the files of a layout lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// In the directory itself.
+    Directory,
+    /// In the folders of the directory.
+    Folders,
+    /// Anywhere below it.
+    All,
+}
+
+impl Reach {
+    /// Whether a file with this many folders above it is one of the layout's.
+    pub(super) fn holds(self, depth: usize) -> bool {
+        match self {
+            Self::Directory => depth == 0,
+            Self::Folders => depth == 1,
+            Self::All => true,
+        }
+    }
+
+    /// Whether a folder that lies below `depth` others is looked into.
+    fn enters(self, depth: usize) -> bool {
+        match self {
+            Self::Directory => false,
+            Self::Folders => depth == 0,
+            Self::All => true,
+        }
+    }
+}
 
 /// The folder of verification scripts, which hold no migration.
 pub(super) const VERIFY_FOLDER: &str = "verify";
@@ -36,17 +69,8 @@ pub struct Listing {
 }
 
 impl Listing {
-    /// Lists the files that lie directly in `dirs`.
-    pub(super) fn flat(dirs: &[PathBuf]) -> Result<Self, SourceError> {
-        Self::walk(dirs, 0)
-    }
-
-    /// Lists all files below `dirs`, but not those in their `verify` folders.
-    pub(super) fn recursive(dirs: &[PathBuf]) -> Result<Self, SourceError> {
-        Self::walk(dirs, DEPTH_MAX)
-    }
-
-    fn walk(dirs: &[PathBuf], depth: usize) -> Result<Self, SourceError> {
+    /// Lists the files below `dirs`, but not those in their `verify` folders.
+    pub(super) fn of(dirs: &[PathBuf], reach: Reach) -> Result<Self, SourceError> {
         let mut listing = Self {
             dirs: dirs.to_vec(),
             entries: Vec::new(),
@@ -55,7 +79,7 @@ impl Listing {
         for dir in dirs {
             let real = real_directory(dir)?;
             if !seen.contains(&real) {
-                listing.add(dir, &mut vec![real.clone()], depth)?;
+                listing.add(dir, &mut vec![real.clone()], reach)?;
                 seen.push(real);
             }
         }
@@ -63,40 +87,35 @@ impl Listing {
     }
 
     /// Adds what lies in `dir`; `above` holds the real paths of `dir` and of the folders it lies in.
-    fn add(&mut self, dir: &Path, above: &mut Vec<PathBuf>, depth_max: usize) -> Result<(), SourceError> {
+    fn add(&mut self, dir: &Path, above: &mut Vec<PathBuf>, reach: Reach) -> Result<(), SourceError> {
         let depth = above.len() - 1;
         for (path, name) in sorted_children(dir)? {
             if !is_directory(&path) {
                 self.entries.push(Entry { path, name, depth });
                 self.check_count(dir)?;
-            } else if depth_max > 0 && !(depth == 0 && name == VERIFY_FOLDER) {
-                self.descend(&path, above, depth_max)?;
+            } else if reach.enters(depth) && !(depth == 0 && name == VERIFY_FOLDER) {
+                self.descend(&path, above, reach)?;
             }
         }
         Ok(())
     }
 
-    fn descend(
-        &mut self,
-        path: &Path,
-        above: &mut Vec<PathBuf>,
-        depth_max: usize,
-    ) -> Result<(), SourceError> {
+    fn descend(&mut self, path: &Path, above: &mut Vec<PathBuf>, reach: Reach) -> Result<(), SourceError> {
         let real = fs::canonicalize(path).map_err(|source| io_error(path, source))?;
         if above.contains(&real) {
             return Err(SourceError::SymlinkLoop {
                 path: path.to_owned(),
             });
         }
-        if above.len() > depth_max {
-            let problem = format!("its folders are more than {depth_max} deep");
+        if above.len() > DEPTH_MAX {
+            let problem = format!("its folders are more than {DEPTH_MAX} deep");
             return Err(SourceError::TooMuch {
                 path: path.to_owned(),
                 problem,
             });
         }
         above.push(real);
-        self.add(path, above, depth_max)?;
+        self.add(path, above, reach)?;
         above.pop();
         Ok(())
     }
@@ -149,8 +168,44 @@ fn is_directory(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|found| found.is_dir())
 }
 
+/// The text of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct FileText {
+    /// Without a byte order mark; line ends untouched.
+    pub(super) text: String,
+    /// Whether a byte order mark stood before it.
+    pub(super) mark: ByteOrderMark,
+}
+
+/// Whether a file begins with a byte order mark, before which no tool sees its directive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ByteOrderMark {
+    Absent,
+    Present,
+}
+
 /// Reads a migration file; a byte order mark is left out.
 pub(super) fn read_text(path: &Path) -> Result<String, SourceError> {
+    read_file(path).map(|file| file.text)
+}
+
+/// Reads a migration file whose directives must stand where its tool sees them: not behind a byte order mark.
+pub(super) fn read_with_directives(path: &Path, directive: &Regex) -> Result<String, SourceError> {
+    let FileText { text, mark } = read_file(path)?;
+    let first_line = text.lines().next().unwrap_or_default();
+    if mark == ByteOrderMark::Present && directive.is_match(first_line) {
+        return Err(SourceError::Content {
+            path: path.to_owned(),
+            line: 1,
+            problem: format!(
+                "the byte order mark before {first_line:?} hides it from the tool; remove the mark"
+            ),
+        });
+    }
+    Ok(text)
+}
+
+fn read_file(path: &Path) -> Result<FileText, SourceError> {
     let found = fs::metadata(path).map_err(|source| io_error(path, source))?;
     // Checked before opening: opening a named pipe waits for its writer.
     if !found.is_file() {
@@ -178,11 +233,17 @@ pub(super) fn read_text(path: &Path) -> Result<String, SourceError> {
     decode(path, bytes)
 }
 
-fn decode(path: &Path, bytes: Vec<u8>) -> Result<String, SourceError> {
+fn decode(path: &Path, bytes: Vec<u8>) -> Result<FileText, SourceError> {
     match String::from_utf8(bytes) {
         Ok(text) => Ok(match text.strip_prefix('\u{feff}') {
-            Some(rest) => rest.to_owned(),
-            None => text,
+            Some(rest) => FileText {
+                text: rest.to_owned(),
+                mark: ByteOrderMark::Present,
+            },
+            None => FileText {
+                text,
+                mark: ByteOrderMark::Absent,
+            },
         }),
         Err(error) => {
             let offset = error.utf8_error().valid_up_to();

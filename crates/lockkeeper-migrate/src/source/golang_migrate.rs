@@ -1,29 +1,23 @@
 //! golang-migrate: `000001_create_users.up.sql`, versions as unsigned 64-bit numbers, either direction may lack.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use lockkeeper_core::version::SchemaVersion;
 use regex::Regex;
 
-use super::files::Entry;
-use super::migration::Script;
+use super::migration::{MigrationKind, Script};
+use super::pairs::{Named, Pair, Pairs, number};
 use super::transaction::FileRule;
-use super::{Direction, Found, Layout, Listing, Migration, Reader, Skipped, SourceError};
-use crate::dialect::Dialect;
+use super::{Context, Direction, Found, Layout, Listing, Migration, Reach, Reader, Skipped, SourceError};
 
 /// The tool's own pattern. It takes any extension, so a left-over `1_x.up.sql.orig` is a second version 1 there
 /// as well as here.
 static FILE_NAME: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"^([0-9]+)_(.*)\.(down|up)\.(.*)$").expect("the pattern is a constant"));
 
-/// Extensions of programs. The tool would send their text to the server.
-const PROGRAMS: [&str; 7] = ["go", "rs", "java", "kt", "py", "js", "ts"];
-
 /// Reads golang-migrate's directories.
 #[derive(Debug, Clone, Copy)]
-pub struct GolangMigrateReader;
+pub(super) struct GolangMigrateReader;
 
 /// What a file's name says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,83 +42,57 @@ pub(super) fn parse(file_name: &str) -> Option<FileName> {
     })
 }
 
-#[derive(Debug, Default)]
-struct Pair {
-    up: Option<(PathBuf, String)>,
-    down: Option<(PathBuf, String)>,
-}
-
 impl Reader for GolangMigrateReader {
     fn layout(&self) -> Layout {
         Layout::GolangMigrate
     }
 
-    fn read(&self, listing: &Listing, dialect: Dialect) -> Result<Found, SourceError> {
-        let mut pairs = BTreeMap::<u64, Pair>::new();
+    fn reach(&self) -> Reach {
+        Reach::Directory
+    }
+
+    fn read(&self, listing: &Listing, context: &Context<'_>) -> Result<Found, SourceError> {
+        let mut pairs = Pairs::<u64>::new();
         let mut found = Found::default();
-        for entry in listing.entries.iter().filter(|e| e.depth == 0) {
+        for entry in listing.entries.iter().filter(|e| self.reach().holds(e.depth)) {
             match parse(&entry.name) {
-                Some(name) => add(&mut pairs, entry, name)?,
+                Some(name) => {
+                    let version = number(&name.version, entry, self.layout())?;
+                    pairs.add(version, name.direction, entry, &name.name)?;
+                }
                 None => found.skipped.push(Skipped::new(
                     &entry.path,
                     "its name is not of the form 1_name.up.sql",
                 )),
             }
         }
-        for (version, pair) in pairs {
-            found.migrations.extend(migration(version, pair, dialect)?);
+        for (version, pair) in pairs.into_iter() {
+            found.migrations.extend(migration(version, &pair, context)?);
         }
         Ok(found)
     }
 }
 
-fn add(pairs: &mut BTreeMap<u64, Pair>, entry: &Entry, name: FileName) -> Result<(), SourceError> {
-    let path = entry.path.clone();
-    if PROGRAMS.contains(&name.extension.as_str()) {
-        return Err(SourceError::NotSql {
-            path,
-            language: name.extension,
-        });
-    }
-    let Ok(version) = name.version.parse::<u64>() else {
-        let (version, layout) = (name.version, Layout::GolangMigrate);
-        return Err(SourceError::VersionTooLarge {
-            path,
-            version,
-            layout,
-        });
-    };
-    let pair = pairs.entry(version).or_default();
-    let place = match name.direction {
-        Direction::Up => &mut pair.up,
-        Direction::Down => &mut pair.down,
-    };
-    if let Some((first, _)) = place {
-        return Err(SourceError::DuplicateVersion {
-            version: version.to_string().into(),
-            direction: name.direction,
-            first: first.clone(),
-            second: path,
-        });
-    }
-    *place = Some((path, name.name));
-    Ok(())
-}
-
-fn migration(version: u64, pair: Pair, dialect: Dialect) -> Result<Option<Migration>, SourceError> {
-    let Some((known, name)) = pair.up.as_ref().or(pair.down.as_ref()) else {
+fn migration(
+    version: SchemaVersion,
+    pair: &Pair,
+    context: &Context<'_>,
+) -> Result<Option<Migration>, SourceError> {
+    let Some(known) = pair.up.as_ref().or(pair.down.as_ref()) else {
         return Ok(None);
     };
+    let dialect = context.dialect;
     let rule = FileRule::by_dialect(dialect);
-    let read = |file: &Option<(PathBuf, String)>| {
+    let read = |file: &Option<Named>| {
         file.as_ref()
-            .map(|(path, _)| Script::read(path, dialect, &rule))
+            .map(|file| Script::read(&file.path, dialect, &rule))
             .transpose()
     };
     Ok(Some(Migration {
-        version: SchemaVersion(version.to_string()),
-        name: name.clone(),
-        up: read(&pair.up)?.unwrap_or_else(|| Script::absent(known)),
+        version,
+        name: known.name.clone(),
+        kind: MigrationKind::Versioned,
+        up: read(&pair.up)?.unwrap_or_else(|| Script::absent(&known.path)),
         down: read(&pair.down)?,
     }))
 }

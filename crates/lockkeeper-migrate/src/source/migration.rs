@@ -1,17 +1,20 @@
 //! What a migration directory becomes.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use lockkeeper_core::version::{SchemaVersion, VersionOrder};
+use regex::Regex;
 use serde::{Deserialize, Serialize};
 
 use super::files::read_text;
+use super::section::Section;
 use super::transaction::{FileRule, TransactionMode, decide};
-use super::{Checksum, Layout, SourceError};
+use super::{Checksum, Layout, OutOfOrder, SourceError, placeholders};
 use crate::dialect::Dialect;
 use crate::sql::{Statement, split};
 
@@ -24,6 +27,11 @@ pub struct MigrationSet {
     pub order: VersionOrder,
     /// The migrations, ascending in that order; no version is there twice.
     pub migrations: Vec<Arc<Migration>>,
+    /// Flyway's baselines, ascending. On a database that has no migration yet, the highest one stands for every
+    /// version up to its own, and those are left out.
+    pub baselines: Vec<Arc<Migration>>,
+    /// Whether a version below an applied one may still be applied.
+    pub out_of_order: OutOfOrder,
     /// The files that are no migration for this dialect, and why, by path.
     pub skipped: Vec<Skipped>,
 }
@@ -35,10 +43,15 @@ impl MigrationSet {
         self.migrations.iter().find(|m| self.same(&m.version, version))
     }
 
-    /// The newest version.
+    /// The newest version. Repeatable migrations have none.
     #[must_use]
     pub fn latest(&self) -> Option<&SchemaVersion> {
-        self.migrations.last().map(|m| &m.version)
+        let all = [
+            self.baselines.last(),
+            self.migrations.iter().rfind(|m| !m.kind.is_repeatable()),
+        ];
+        let versions = all.into_iter().flatten().map(|m| &m.version);
+        versions.max_by(|a, b| self.order.compare(a, b).unwrap_or(Ordering::Equal))
     }
 
     /// Whether two texts name one version in this set's order.
@@ -55,6 +68,8 @@ pub struct Migration {
     pub version: SchemaVersion,
     /// The name from the file's name.
     pub name: String,
+    /// When it is applied.
+    pub kind: MigrationKind,
     /// How to get to this version.
     pub up: Script,
     /// How to get back, if the source has it.
@@ -68,6 +83,31 @@ impl Migration {
         match direction {
             Direction::Up => Some(&self.up),
             Direction::Down => self.down.as_ref(),
+        }
+    }
+}
+
+/// When a migration is applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MigrationKind {
+    /// Once, in the order of the versions.
+    Versioned,
+    /// Once, also when a higher version is applied already (refinery's `U`).
+    Late,
+    /// Behind all others, and again whenever its file has changed (Flyway's `R`).
+    Repeatable,
+    /// Instead of all versions up to its own, on a database without any (Flyway's `B`).
+    Baseline,
+}
+
+impl MigrationKind {
+    /// Whether it runs again when its file has changed.
+    #[must_use]
+    pub fn is_repeatable(self) -> bool {
+        match self {
+            Self::Repeatable => true,
+            Self::Versioned | Self::Late | Self::Baseline => false,
         }
     }
 }
@@ -123,12 +163,66 @@ impl Script {
         dialect: Dialect,
         rule: &FileRule,
     ) -> Result<Self, SourceError> {
+        let checksum = Checksum::of(&text);
+        Self::build(path, text, checksum, dialect, rule)
+    }
+
+    /// Splits a part of `path`, or what became of the file's text; lines are counted as in the file.
+    pub(super) fn of_section(
+        path: &Path,
+        section: Section,
+        dialect: Dialect,
+        rule: &FileRule,
+    ) -> Result<Self, SourceError> {
+        let checksum = section.checksum();
+        Self::build(path, section.text, checksum, dialect, rule)
+    }
+
+    /// Splits `text` of `path` after its placeholders were replaced. The checksum is that of the file: another
+    /// value is no edit.
+    pub(super) fn with_placeholders(
+        path: &Path,
+        text: &str,
+        dialect: Dialect,
+        rule: &FileRule,
+        values: &BTreeMap<String, String>,
+    ) -> Result<Self, SourceError> {
+        let replaced = placeholders::replace(path, text, values)?;
+        Self::build(path, replaced, Checksum::of(text), dialect, rule)
+    }
+
+    /// Joins what was split inside one of `blocks`, ranges of the text that hold one statement each. Only a
+    /// routine of MySQL's that has no BEGIN needs it: nothing in its text says where it ends.
+    pub(super) fn with_blocks(mut self, blocks: &[Range<usize>]) -> Self {
+        for block in blocks {
+            let inside = |s: &Statement| block.start <= s.range.start && s.range.end <= block.end;
+            let Some(first) = self.statements.iter().position(inside) else {
+                continue;
+            };
+            let count = self.statements[first..].iter().take_while(|s| inside(s)).count();
+            if count > 1 && is_routine(&self.statements[first]) {
+                let end = self.statements[first + count - 1].range.end;
+                self.statements.drain(first + 1..first + count);
+                let statement = &mut self.statements[first];
+                statement.range.end = end;
+                statement.text = self.text[statement.range.clone()].to_owned();
+            }
+        }
+        self
+    }
+
+    fn build(
+        path: &Path,
+        text: String,
+        checksum: Checksum,
+        dialect: Dialect,
+        rule: &FileRule,
+    ) -> Result<Self, SourceError> {
         let statements = split(dialect, &text).map_err(|e| SourceError::Statement {
             path: path.to_owned(),
             line: e.line,
             problem: e.problem,
         })?;
-        let checksum = Checksum::of(&text);
         let (transaction, statements, own_transaction) = decide(rule, dialect, statements);
         Ok(Self {
             path: path.to_owned(),
@@ -170,6 +264,15 @@ impl Script {
     pub fn sets_foreign_keys(&self) -> bool {
         self.statements.iter().any(|s| s.kind.is_foreign_keys_pragma())
     }
+}
+
+static ROUTINE: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"(?is)^(?:CREATE|ALTER)\b.{0,200}?\b(?:TRIGGER|PROCEDURE|FUNCTION|EVENT)\b")
+        .expect("the pattern is a constant")
+});
+
+fn is_routine(statement: &Statement) -> bool {
+    ROUTINE.is_match(&statement.text)
 }
 
 /// A file that is no migration for the dialect that was asked for.

@@ -8,9 +8,9 @@ use lockkeeper_core::version::SchemaVersion;
 use regex::Regex;
 
 use super::files::{Entry, line_of, read_text};
-use super::migration::Script;
+use super::migration::{MigrationKind, Script};
 use super::transaction::FileRule;
-use super::{Direction, Found, Layout, Listing, Migration, Reader, Skipped, SourceError};
+use super::{Context, Direction, Found, Layout, Listing, Migration, Reach, Reader, Skipped, SourceError};
 use crate::dialect::Dialect;
 
 static FILE_NAME: LazyLock<Regex> = LazyLock::new(|| {
@@ -23,7 +23,7 @@ static FIZZ_NAME: LazyLock<Regex> =
 
 /// Reads pop's directories.
 #[derive(Debug, Clone, Copy)]
-pub struct PopReader;
+pub(super) struct PopReader;
 
 /// For which databases a file is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -131,7 +131,12 @@ impl Reader for PopReader {
         Layout::Pop
     }
 
-    fn read(&self, listing: &Listing, dialect: Dialect) -> Result<Found, SourceError> {
+    fn reach(&self) -> Reach {
+        Reach::All
+    }
+
+    fn read(&self, listing: &Listing, context: &Context<'_>) -> Result<Found, SourceError> {
+        let dialect = context.dialect;
         let mut versions = BTreeMap::<String, Version>::new();
         let mut found = Found::default();
         for entry in &listing.entries {
@@ -242,6 +247,7 @@ fn migration(
     Ok(Some(Migration {
         version,
         name: up.name.name.clone(),
+        kind: MigrationKind::Versioned,
         up: read(&up, dialect)?,
         down: down.map(|down| read(&down, dialect)).transpose()?,
     }))

@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
+use super::{Layout, MigrationSet, Script, load};
+use crate::dialect::Dialect;
+
 /// A directory that goes away with the test.
 pub(super) struct Dir(TempDir);
 
@@ -46,4 +49,39 @@ impl Dir {
     pub(super) fn plain(&self, text: &str) -> String {
         text.replace(&self.path().display().to_string(), "DIR")
     }
+}
+
+pub(super) fn versions(set: &MigrationSet) -> Vec<&str> {
+    set.migrations.iter().map(|m| m.version.as_str()).collect()
+}
+
+pub(super) fn file(script: &Script) -> String {
+    script.path.file_name().unwrap().to_string_lossy().into_owned()
+}
+
+/// The statements, each behind its line.
+pub(super) fn lines(script: &Script) -> Vec<String> {
+    script
+        .statements
+        .iter()
+        .map(|s| format!("{}: {}", s.line, s.text))
+        .collect()
+}
+
+/// Why it is not run in one transaction; empty when it is.
+pub(super) fn why(script: &Script) -> &str {
+    match &script.transaction {
+        super::TransactionMode::Transactional => "",
+        super::TransactionMode::NonTransactional { why } => why,
+    }
+}
+
+#[track_caller]
+pub(super) fn loaded(dir: &Dir, layout: Layout, dialect: Dialect) -> MigrationSet {
+    load(&dir.dirs(), Some(layout), dialect).unwrap_or_else(|e| panic!("{e}"))
+}
+
+#[track_caller]
+pub(super) fn refused(dir: &Dir, layout: Option<Layout>, dialect: Dialect) -> String {
+    dir.plain(&load(&dir.dirs(), layout, dialect).unwrap_err().to_string())
 }

@@ -3,28 +3,10 @@
 use std::os::unix::fs::symlink;
 use std::process::Command;
 
-use super::test_support::Dir;
+use super::test_support::{Dir, file, loaded, refused, versions};
 use super::*;
 use Dialect::{MySql, Postgres, Sqlite};
-use Layout::{GolangMigrate, Pop};
-
-fn versions(set: &MigrationSet) -> Vec<&str> {
-    set.migrations.iter().map(|m| m.version.as_str()).collect()
-}
-
-fn file(script: &Script) -> String {
-    script.path.file_name().unwrap().to_string_lossy().into_owned()
-}
-
-#[track_caller]
-fn loaded(dir: &Dir, layout: Layout, dialect: Dialect) -> MigrationSet {
-    load(&dir.dirs(), Some(layout), dialect).unwrap_or_else(|e| panic!("{e}"))
-}
-
-#[track_caller]
-fn refused(dir: &Dir, layout: Option<Layout>, dialect: Dialect) -> String {
-    dir.plain(&load(&dir.dirs(), layout, dialect).unwrap_err().to_string())
-}
+use Layout::{Dbmate, Diesel, Flyway, GolangMigrate, Goose, Pop, Refinery, Sqlx};
 
 /// Kratos-like: generic files, files per database, autocommit, a sub-folder, twenty digits.
 fn kratos() -> Dir {
@@ -239,7 +221,7 @@ fn pop_refuses() {
         ),
         (
             &["1_a.up.sql", "1_a.down.sql", "V2__b.sql"],
-            "read migrations as pop: DIR/V2__b.sql belongs to layout flyway/refinery; a directory holds one layout",
+            "read migrations as pop: DIR/V2__b.sql belongs to layout refinery/flyway; a directory holds one layout",
         ),
     ] {
         assert_eq!(refused(&Dir::named(files), Some(Pop), Postgres), expected);
@@ -327,10 +309,6 @@ fn golang_migrate_refuses() {
             "read DIR/20220301082701000001_a.up.sql: version 20220301082701000001 does not fit the 64-bit number that golang-migrate uses",
         ),
         (
-            &["1_a.up.go"],
-            "run DIR/1_a.up.go: migrations in go are not supported; write it as SQL",
-        ),
-        (
             &["README.md"],
             "find migrations in DIR: no file of layout golang-migrate for sqlite (1 other files skipped)",
         ),
@@ -373,6 +351,14 @@ fn auto_decides_when_one_layout_alone_can_be_meant() {
         (&["1_a.up.pgsql"], GolangMigrate),
         // Fits u64, but not sqlx' i64; pop wants downs.
         (&["10000000000000000000_a.up.sql"], GolangMigrate),
+        (&["1_a.sql", "2_b.up.sql", "2_b.down.sql", "README.md"][..1], Sqlx),
+        (&["V1.1.2__a.sql"], Flyway),
+        (&["V1__a.sql", "R__b.sql"], Flyway),
+        (&["V1__a.sql", "B2__b.sql"], Flyway),
+        (
+            &["2024-01-01-000000_a/up.sql", "2024-01-01-000000_a/down.sql"],
+            Diesel,
+        ),
     ] {
         let dir = Dir::named(files);
         assert_eq!(
@@ -390,24 +376,21 @@ fn auto_refuses_what_it_cannot_tell() {
     for (files, expected) in [
         (
             &["1_a.up.sql", "1_a.down.sql"][..],
-            format!("it can be golang-migrate or pop or sqlx; saw 2 {pair} (golang-migrate/pop/sqlx): 1_a.down.sql, 1_a.up.sql"),
+            format!("it can be pop or golang-migrate or sqlx; saw 2 {pair} (pop/golang-migrate/sqlx): 1_a.down.sql, 1_a.up.sql"),
         ),
         (
             &["20220301082701_a.up.sql", "20220301082701_a.down.sql", "20220301082702_b.up.sql", "20220301082702_b.down.sql"],
-            format!("it can be golang-migrate or pop or sqlx; saw 4 {pair} (golang-migrate/pop/sqlx): 20220301082701_a.down.sql, 20220301082701_a.up.sql, 20220301082702_b.down.sql, …"),
+            format!("it can be pop or golang-migrate or sqlx; saw 4 {pair} (pop/golang-migrate/sqlx): 20220301082701_a.down.sql, 20220301082701_a.up.sql, 20220301082702_b.down.sql, …"),
         ),
-        (&["1_a.up.sql"], format!("it can be golang-migrate or sqlx; saw 1 {pair} (golang-migrate/pop/sqlx): 1_a.up.sql")),
-        (&["1_a.sql"], "it is of layout sqlx, which is not supported yet; saw 1 numbered files (sqlx): 1_a.sql".to_owned()),
-        (&["V1__a.sql"], "it can be flyway or refinery; saw 1 V1__name files (flyway/refinery): V1__a.sql".to_owned()),
-        (&["V1.1.2__a.sql"], "it is of layout flyway, which is not supported yet; saw 1 V1__name files (flyway): V1.1.2__a.sql".to_owned()),
-        (&["2024-01-01_a/up.sql"], "it is of layout diesel, which is not supported yet; saw 1 folders with up.sql (diesel): up.sql".to_owned()),
+        (&["1_a.up.sql"], format!("it can be golang-migrate or sqlx; saw 1 {pair} (pop/golang-migrate/sqlx): 1_a.up.sql")),
+        (&["V1__a.sql", "U1__a.sql"], "it can be refinery or flyway; saw 2 V1__name files (refinery/flyway): U1__a.sql, V1__a.sql".to_owned()),
         (
             &["1_a.up.sql", "1_a.down.sql", "V2__b.sql"],
-            format!("it mixes layouts; saw 1 V1__name files (flyway/refinery): V2__b.sql; 2 {pair} (golang-migrate/pop/sqlx): 1_a.down.sql, 1_a.up.sql"),
+            format!("it mixes layouts; saw 2 {pair} (pop/golang-migrate/sqlx): 1_a.down.sql, 1_a.up.sql; 1 V1__name files (refinery/flyway): V2__b.sql"),
         ),
         (
             &["1_a.up.sql", "1_b.up.sql", "1_b.down.sql"],
-            format!("its files contradict each other as golang-migrate/pop/sqlx; saw 3 {pair} (golang-migrate/pop/sqlx): 1_a.up.sql, 1_b.down.sql, 1_b.up.sql"),
+            format!("its files contradict each other as pop/golang-migrate/sqlx; saw 3 {pair} (pop/golang-migrate/sqlx): 1_a.up.sql, 1_b.down.sql, 1_b.up.sql"),
         ),
         (
             &["README.md"],
@@ -422,23 +405,79 @@ fn auto_refuses_what_it_cannot_tell() {
 #[test]
 fn auto_tells_numbered_files_by_their_directives() {
     for (text, layout) in [
-        ("-- a licence\n-- +goose Up\nSELECT 1;", "goose"),
-        ("-- +GOOSE up\nSELECT 1;", "goose"),
-        ("-- migrate:up\nSELECT 1;", "dbmate"),
+        ("-- a licence\n-- +goose Up\nSELECT 1;", Goose),
+        ("-- +GOOSE up\nSELECT 1;", Goose),
+        ("-- migrate:up\nSELECT 1;\n-- migrate:down\n", Dbmate),
     ] {
-        let message = refused(&Dir::of(&[("1_a.sql", text)]), None, Sqlite);
-        assert!(
-            message.contains(&format!("it is of layout {layout}, which is not supported yet")),
-            "{message}"
-        );
-        // Asked for by name, a layout does not pass over another one's files either.
-        let dir = Dir::of(&[("1_a.sql", text), ("2_b.up.sql", "SELECT 1")]);
-        let message = refused(&dir, Some(GolangMigrate), Sqlite);
+        let text = text.replace("+GOOSE", "+goose");
+        for name in ["1_a.sql", "1_a.up.sql"] {
+            let dir = Dir::of(&[(name, &text)]);
+            assert_eq!(
+                load(&dir.dirs(), None, Sqlite)
+                    .map(|s| s.layout)
+                    .map_err(|e| e.to_string()),
+                Ok(layout)
+            );
+        }
+        // Asked for by name, a layout does not pass over another one's files either, and does not run them.
+        for (asked, other) in [(GolangMigrate, "2_b.up.sql"), (Sqlx, "2_b.sql")] {
+            let dir = Dir::of(&[("1_a.sql", &text), (other, "SELECT 1")]);
+            assert_eq!(
+                refused(&dir, Some(asked), Sqlite),
+                format!(
+                    "read migrations as {asked}: DIR/1_a.sql belongs to layout {layout}; a directory holds one layout"
+                )
+            );
+        }
+    }
+}
+
+#[test]
+fn a_plain_file_beside_pairs_does_not_decide() {
+    let dir = Dir::named(&["1_a.up.sql", "1_a.down.sql", "2_seed.sql"]);
+    let message = refused(&dir, None, Sqlite);
+    assert!(
+        message.contains("it can be pop or golang-migrate or sqlx; saw 2 up and down files"),
+        "{message}"
+    );
+    assert!(
+        message.contains("1 numbered files (sqlx): 2_seed.sql"),
+        "{message}"
+    );
+}
+
+#[test]
+fn programs_are_refused_or_left_out() {
+    for (layout, sql, program) in [
+        (Goose, "1_a.sql", "2_b.go"),
+        (GolangMigrate, "1_a.up.sql", "2_b.up.go"),
+        (Sqlx, "1_a.sql", "2_b.py"),
+        (Refinery, "V1__a.sql", "below/V2__b.rs"),
+        (Flyway, "V1__a.sql", "below/V2__b.java"),
+        (Flyway, "V1__a.sql", "R__b.kt"),
+    ] {
+        let dir = Dir::of(&[(sql, "-- +goose Up\nSELECT 1;"), (program, "program")]);
+        if layout == Sqlx {
+            dir.write(sql, b"SELECT 1");
+        }
+        let language = program.rsplit('.').next().unwrap();
         assert_eq!(
-            message,
+            refused(&dir, Some(layout), Sqlite),
             format!(
-                "read migrations as golang-migrate: DIR/1_a.sql belongs to layout {layout}; a directory holds one layout"
+                "run DIR/{program}: a migration in {language} is not supported; write it as an SQL migration, or leave \
+                 it out with --skip-programs"
             )
+        );
+        let options = SourceOptions {
+            layout: Some(layout),
+            programs: Programs::Skip,
+            ..SourceOptions::default()
+        };
+        let set = load_with(&dir.dirs(), &options, Sqlite).unwrap();
+        assert_eq!(versions(&set), ["1"]);
+        assert_eq!(
+            set.skipped.iter().map(|s| s.reason.clone()).collect::<Vec<_>>(),
+            [format!("it is written in {language}")]
         );
     }
 }

@@ -40,7 +40,7 @@ pub(super) enum FileRule {
 }
 
 impl FileRule {
-    /// The rule that pop and golang-migrate share, since it follows from what the dialects can do.
+    /// The rule that all layouts share unless a file says otherwise: it follows from what the dialects can do.
     pub(super) fn by_dialect(dialect: Dialect) -> Self {
         match dialect {
             Dialect::Postgres | Dialect::Sqlite => Self::PerFile,
@@ -61,12 +61,14 @@ pub(super) fn decide(rule: &FileRule, dialect: Dialect, statements: Vec<Statemen
             return (TransactionMode::Transactional, inner, Some(ranges));
         }
     }
-    let why = obstacle(&statements).or_else(|| match rule {
-        FileRule::PerFile => None,
+    let why = match rule {
         FileRule::AskedForNone { how } => Some((*how).to_owned()),
-        FileRule::DialectHasNone if only_row_changes(&statements) => None,
-        FileRule::DialectHasNone => Some("mysql commits before and after each DDL statement".to_owned()),
-    });
+        FileRule::PerFile => obstacle(&statements),
+        FileRule::DialectHasNone => obstacle(&statements).or_else(|| {
+            let why = "mysql commits before and after each DDL statement";
+            (!only_row_changes(&statements)).then(|| why.to_owned())
+        }),
+    };
     let mode = why.map_or(TransactionMode::Transactional, |why| {
         TransactionMode::NonTransactional { why }
     });

@@ -113,12 +113,6 @@ fn directories_that_cannot_be_used() {
         2,
         "use layout \"rails\"",
     );
-    refused(
-        &folder,
-        &["up", "--yes", "--layout", "goose", DSN],
-        2,
-        "layout goose is not supported yet",
-    );
     folder.file("migrations/V1__other.sql", "SELECT 1");
     refused(
         &folder,
@@ -155,7 +149,7 @@ fn directories_that_cannot_be_used() {
 #[test]
 fn a_layout_that_auto_cannot_tell_is_asked_for() {
     let folder = Folder::empty();
-    folder.file("migrations/1_a.sql", "SELECT 1");
+    folder.file("migrations/1_a.up.sql", "SELECT 1");
     refused(
         &folder,
         &["up", "--yes", "--layout", "auto", DSN],

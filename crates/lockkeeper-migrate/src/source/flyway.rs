@@ -1,0 +1,253 @@
+//! Flyway: `V1.2__create_users.sql`, `U1.2__create_users.sql` that undoes it, `R__views.sql` that runs again when
+//! it changed, and `B3__all.sql` that stands for everything up to version 3 on an empty database.
+
+use std::path::PathBuf;
+use std::sync::LazyLock;
+
+use lockkeeper_core::version::SchemaVersion;
+use regex::Regex;
+
+use super::files::{Entry, read_text};
+use super::flyway_conf::{Execution, Placeholders, Sidecar, Transaction};
+use super::migration::{MigrationKind, Script};
+use super::transaction::FileRule;
+use super::{
+    Context, Direction, Found, Layout, Listing, Migration, Programs, Reach, Reader, Skipped, SourceError,
+    placeholders,
+};
+use crate::dialect::Dialect;
+
+static VERSIONED_NAME: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"^([VUB])([0-9]+(?:[._][0-9]+)*)(?:__(.*))?\.sql$").expect("the pattern is a constant")
+});
+
+static REPEATABLE_NAME: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"^R__(.*)\.sql$").expect("the pattern is a constant"));
+
+/// The events of Flyway that a file can be named after. Those of other commands than `migrate` and `undo` do
+/// not matter here.
+static CALLBACK_NAME: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(
+        r"^(?:before|after)(?:Each)?(?:Migrate|Undo|Versioned|Repeatables|Connect)(?:Applied|Operation|Statement)?(?:Error)?(?:__.*)?\.sql$|^(?:before)?[cC]reateSchema(?:__.*)?\.sql$",
+    )
+    .expect("the pattern is a constant")
+});
+
+/// Reads Flyway's directories.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct FlywayReader;
+
+/// What a migration's prefix says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Prefix {
+    Versioned,
+    Undo,
+    Repeatable,
+    Baseline,
+}
+
+/// What a file's name says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct FileName {
+    pub(super) prefix: Prefix,
+    pub(super) version: SchemaVersion,
+    pub(super) name: String,
+}
+
+pub(super) fn parse(file_name: &str) -> Option<FileName> {
+    if let Some(parts) = REPEATABLE_NAME.captures(file_name) {
+        return Some(FileName {
+            prefix: Prefix::Repeatable,
+            version: SchemaVersion::repeatable(&parts[1]),
+            name: parts[1].to_owned(),
+        });
+    }
+    let parts = VERSIONED_NAME.captures(file_name)?;
+    Some(FileName {
+        prefix: match &parts[1] {
+            "V" => Prefix::Versioned,
+            "U" => Prefix::Undo,
+            _ => Prefix::Baseline,
+        },
+        // Flyway takes an underscore inside a version for a dot.
+        version: parts[2].replace('_', ".").into(),
+        name: parts.get(3).map_or("", |m| m.as_str()).to_owned(),
+    })
+}
+
+/// Whether Flyway runs the file around migrations.
+pub(super) fn is_callback(file_name: &str) -> bool {
+    CALLBACK_NAME.is_match(file_name)
+}
+
+impl Reader for FlywayReader {
+    fn layout(&self) -> Layout {
+        Layout::Flyway
+    }
+
+    fn reach(&self) -> Reach {
+        Reach::All
+    }
+
+    fn read(&self, listing: &Listing, context: &Context<'_>) -> Result<Found, SourceError> {
+        let mut files = Files::default();
+        let mut found = Found::default();
+        for entry in &listing.entries {
+            match parse(&entry.name) {
+                Some(name) => found.skipped.extend(files.add(entry, name)?),
+                None => found.skipped.extend(other(entry, context)?),
+            }
+        }
+        files.into_migrations(context.dialect, context, &mut found)?;
+        Ok(found)
+    }
+}
+
+/// A file that is no migration.
+fn other(entry: &Entry, context: &Context<'_>) -> Result<Option<Skipped>, SourceError> {
+    if is_callback(&entry.name) {
+        return match context.options.programs {
+            Programs::Refuse => Err(SourceError::Program {
+                path: entry.path.clone(),
+                what: "a callback of Flyway".to_owned(),
+            }),
+            Programs::Skip => Ok(Some(Skipped::new(&entry.path, "it is a callback"))),
+        };
+    }
+    // A sidecar is read with its migration.
+    Ok((!entry.name.ends_with(".sql.conf"))
+        .then(|| Skipped::new(&entry.path, "its name is not of the form V1__name.sql")))
+}
+
+#[derive(Debug)]
+struct File {
+    path: PathBuf,
+    name: FileName,
+    sidecar: Sidecar,
+}
+
+#[derive(Debug, Default)]
+struct Files {
+    versioned: Vec<File>,
+    undos: Vec<File>,
+    repeatables: Vec<File>,
+    baselines: Vec<File>,
+}
+
+impl Files {
+    fn add(&mut self, entry: &Entry, name: FileName) -> Result<Option<Skipped>, SourceError> {
+        let sidecar = Sidecar::read(&entry.path)?;
+        if sidecar.execution == Execution::Skip {
+            return Ok(Some(Skipped::new(
+                &entry.path,
+                "its .conf says shouldExecute=false",
+            )));
+        }
+        let (files, direction) = match name.prefix {
+            Prefix::Versioned => (&mut self.versioned, Direction::Up),
+            Prefix::Undo => (&mut self.undos, Direction::Down),
+            Prefix::Repeatable => (&mut self.repeatables, Direction::Up),
+            Prefix::Baseline => (&mut self.baselines, Direction::Up),
+        };
+        if let Some(first) = files.iter().find(|f| same(&f.name.version, &name.version)) {
+            return Err(SourceError::DuplicateVersion {
+                version: name.version,
+                direction,
+                first: first.path.clone(),
+                second: entry.path.clone(),
+            });
+        }
+        files.push(File {
+            path: entry.path.clone(),
+            name,
+            sidecar,
+        });
+        Ok(None)
+    }
+
+    fn into_migrations(
+        mut self,
+        dialect: Dialect,
+        context: &Context<'_>,
+        found: &mut Found,
+    ) -> Result<(), SourceError> {
+        for file in self.versioned {
+            let undo = self
+                .undos
+                .iter()
+                .position(|u| same(&u.name.version, &file.name.version));
+            let undo = undo.map(|at| self.undos.swap_remove(at));
+            let down = undo.map(|undo| script(&undo, dialect, context)).transpose()?;
+            found
+                .migrations
+                .push(migration(file, MigrationKind::Versioned, down, dialect, context)?);
+        }
+        for file in self.repeatables {
+            found.migrations.push(migration(
+                file,
+                MigrationKind::Repeatable,
+                None,
+                dialect,
+                context,
+            )?);
+        }
+        for file in self.baselines {
+            found
+                .baselines
+                .push(migration(file, MigrationKind::Baseline, None, dialect, context)?);
+        }
+        let alone = self.undos.iter();
+        found
+            .skipped
+            .extend(alone.map(|undo| Skipped::new(&undo.path, "there is no migration for it to undo")));
+        Ok(())
+    }
+}
+
+/// `1` and `1.0` are one version.
+fn same(a: &SchemaVersion, b: &SchemaVersion) -> bool {
+    Layout::Flyway.order().compare(a, b) == Some(std::cmp::Ordering::Equal)
+}
+
+fn migration(
+    file: File,
+    kind: MigrationKind,
+    down: Option<Script>,
+    dialect: Dialect,
+    context: &Context<'_>,
+) -> Result<Migration, SourceError> {
+    Ok(Migration {
+        up: script(&file, dialect, context)?,
+        version: file.name.version,
+        name: file.name.name,
+        kind,
+        down,
+    })
+}
+
+fn script(file: &File, dialect: Dialect, context: &Context<'_>) -> Result<Script, SourceError> {
+    let text = read_text(&file.path)?;
+    let rule = match file.sidecar.transaction {
+        Transaction::Usual => FileRule::by_dialect(dialect),
+        Transaction::None => FileRule::AskedForNone {
+            how: "its .conf says executeInTransaction=false",
+        },
+    };
+    let values = &context.options.placeholders;
+    match (file.sidecar.placeholders, file.name.prefix) {
+        (Placeholders::Keep, _) => Script::of(&file.path, text, dialect, &rule),
+        // Another value makes Flyway run it again.
+        (Placeholders::Replace, Prefix::Repeatable) => Script::of(
+            &file.path,
+            placeholders::replace(&file.path, &text, values)?,
+            dialect,
+            &rule,
+        ),
+        (Placeholders::Replace, Prefix::Versioned | Prefix::Undo | Prefix::Baseline) => {
+            Script::with_placeholders(&file.path, &text, dialect, &rule, values)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
