@@ -33,7 +33,8 @@ CREATE TABLE IF NOT EXISTS lockkeeper_ledger (
     revision    BIGINT UNSIGNED NOT NULL,
     warnings    INT UNSIGNED NOT NULL,                           -- what the server said beside its answers
     doubtful    INT UNSIGNED NULL,                               -- the statement that nobody can judge, from 1
-    place       BIGINT UNSIGNED NOT NULL AUTO_INCREMENT UNIQUE   -- the order in which they were applied
+    place       BIGINT UNSIGNED NOT NULL AUTO_INCREMENT UNIQUE,  -- the order in which they were applied
+    how         VARCHAR(16) NOT NULL DEFAULT 'ran'               -- ran, baseline, adopted
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
 -- The statements of a migration with implicit commits that is under way. Cleared when its ledger row is written.
@@ -46,4 +47,24 @@ CREATE TABLE IF NOT EXISTS lockkeeper_journal (
     started_at  DATETIME(6) NOT NULL,
     finished_at DATETIME(6) NULL,
     PRIMARY KEY (version, direction, position)
+) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+
+-- The format of these tables, and where the history is: exactly one row.
+CREATE TABLE IF NOT EXISTS lockkeeper_meta (
+    one        TINYINT UNSIGNED NOT NULL PRIMARY KEY,            -- always 1
+    format     BIGINT UNSIGNED NOT NULL,                         -- a release refuses a format that it does not know
+    made_by    VARCHAR(64) NOT NULL,                             -- the release that brought them to it
+    ledger     VARCHAR(32) NOT NULL,                             -- own, or the tool whose table has the history
+    changed_at DATETIME(6) NOT NULL
+) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+
+-- Files that were changed after they were applied, and accepted.
+CREATE TABLE IF NOT EXISTS lockkeeper_edits (
+    place       BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY,
+    version     VARCHAR(255) NOT NULL,
+    was         VARCHAR(255) NOT NULL,                           -- the checksum of what ran
+    now         VARCHAR(255) NOT NULL,                           -- the checksum of the file since
+    accepted_by VARCHAR(255) NOT NULL,
+    accepted_at DATETIME(6) NOT NULL,
+    reason      VARCHAR(1000) NOT NULL
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;

@@ -29,7 +29,8 @@ CREATE TABLE IF NOT EXISTS lockkeeper_ledger (
     duration_ms integer NOT NULL,
     applied_by  text NOT NULL,
     generation  integer NOT NULL,
-    revision    integer NOT NULL
+    revision    integer NOT NULL,
+    how         text NOT NULL DEFAULT 'ran'       -- ran, baseline, adopted
 );
 
 -- The statements of a non-transactional migration that is under way. Cleared when its ledger row is written.
@@ -42,4 +43,24 @@ CREATE TABLE IF NOT EXISTS lockkeeper_journal (
     started_at  text NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M:%f', 'now')),
     finished_at text,
     PRIMARY KEY (version, direction, position)
+);
+
+-- The format of these tables, and where the history is: exactly one row.
+CREATE TABLE IF NOT EXISTS lockkeeper_meta (
+    one        integer PRIMARY KEY DEFAULT 1 CHECK (one = 1),
+    format     integer NOT NULL,                  -- a release refuses tables of a format that it does not know
+    made_by    text NOT NULL,                     -- the release that brought them to it
+    ledger     text NOT NULL,                     -- own: lockkeeper_ledger; else the tool whose table has the history
+    changed_at text NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M:%f', 'now'))
+);
+
+-- Files that were changed after they were applied, and accepted.
+CREATE TABLE IF NOT EXISTS lockkeeper_edits (
+    place       integer PRIMARY KEY,
+    version     text NOT NULL,
+    was         text NOT NULL,                    -- the checksum of what ran
+    now         text NOT NULL,                    -- the checksum of the file since
+    accepted_by text NOT NULL,
+    accepted_at text NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M:%f', 'now')),
+    reason      text NOT NULL
 );

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use lockkeeper_core::version::SchemaVersion;
 use serde::{Deserialize, Serialize};
 
-use crate::ledger::{EntryState, LedgerEntry};
-use crate::source::{Checksum, Direction, Migration, MigrationSet};
+use crate::ledger::resolve::{resolve, without_own_row};
+use crate::ledger::{EntryState, Fingerprint, How, LedgerEntry, Tool};
+use crate::source::{Direction, Migration, MigrationSet};
 
 /// Where to take a target.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +42,25 @@ pub struct Plan {
     pub from: Option<SchemaVersion>,
     /// The target's version afterwards.
     pub to: Option<SchemaVersion>,
+    /// What the ledger has to be told first.
+    pub amendments: Vec<Amendment>,
+}
+
+/// What a ledger has to be told before the steps run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Amendment {
+    /// This migration counts as applied through an old row that stands for several: it gets a row of its own, as
+    /// its tool would give it one.
+    SpellOut(Arc<Migration>),
+    /// The allow list accepts this edit.
+    AcceptEdit {
+        /// The migration as it is now.
+        migration: Arc<Migration>,
+        /// What ran.
+        was: Fingerprint,
+        /// Why it was changed.
+        reason: String,
+    },
 }
 
 /// An applied migration whose file is no longer what ran.
@@ -51,9 +71,9 @@ pub struct Edited {
     /// The file.
     pub path: PathBuf,
     /// The checksum of what ran.
-    pub applied: Checksum,
+    pub applied: Fingerprint,
     /// The checksum of the file now.
-    pub found: Checksum,
+    pub found: Fingerprint,
 }
 
 /// A goal that cannot be planned. Reads after "failed to"; nothing may be run then.
@@ -69,10 +89,21 @@ pub enum PlanError {
         /// The statement's place in its file, counted from 1.
         statement: u32,
     },
+    /// The tool that keeps the ledger says that it failed half-way.
+    #[error(
+        "plan past version {version}: {tool} marked it as failed half-way; look what of it took effect, finish it or \
+         undo it by hand, then tell {tool} so ({})", how_to_clean(*tool)
+    )]
+    Dirty {
+        /// The version.
+        version: SchemaVersion,
+        /// The tool.
+        tool: Tool,
+    },
     /// An applied file was changed.
     #[error(
-        "plan over version {}: {} was edited after it was applied (applied {}, now {}); \
-         restore the file, or make the change a new migration",
+        "plan over version {}: {} was edited after it was applied (applied {}, now {}); restore the file, or make \
+         the change a new migration, or accept it with accept-edit",
         .0.version, .0.path.display(), .0.applied, .0.found
     )]
     Edited(Edited),
@@ -126,6 +157,16 @@ pub enum PlanError {
     },
 }
 
+/// How a person clears the tool's mark.
+fn how_to_clean(tool: Tool) -> &'static str {
+    match tool {
+        Tool::GolangMigrate => "migrate force VERSION",
+        Tool::Flyway => "flyway repair",
+        Tool::Sqlx => "set success to true in _sqlx_migrations, or delete the row",
+        Tool::Pop | Tool::Goose | Tool::Dbmate | Tool::Refinery | Tool::Diesel => "in its table",
+    }
+}
+
 fn list(versions: &[SchemaVersion]) -> String {
     let word = if versions.len() == 1 {
         "version"
@@ -149,7 +190,15 @@ fn list(versions: &[SchemaVersion]) -> String {
 /// The first doubt about source and ledger, in the order of [`PlanError`]'s variants.
 pub fn plan(set: &MigrationSet, ledger: &[LedgerEntry], goal: &Goal) -> Result<Plan, PlanError> {
     check_doubt(ledger)?;
-    let matched = Matched::of(set, ledger);
+    let spelled = without_own_row(set, ledger).into_iter().map(Amendment::SpellOut);
+    let ledger = resolve(set, ledger);
+    let matched = Matched::of(set, &ledger);
+    let plan = steps(&matched, goal)?;
+    let amendments = spelled.chain(matched.accepted()).collect();
+    Ok(Plan { amendments, ..plan })
+}
+
+fn steps(matched: &Matched<'_>, goal: &Goal) -> Result<Plan, PlanError> {
     if let Some(edited) = matched.edited().next() {
         return Err(PlanError::Edited(edited));
     }
@@ -158,7 +207,7 @@ pub fn plan(set: &MigrationSet, ledger: &[LedgerEntry], goal: &Goal) -> Result<P
         return Err(PlanError::AheadOfDirectory { versions: unknown });
     }
     match goal {
-        Goal::Latest => matched.up(set.migrations.len()),
+        Goal::Latest => matched.up(matched.set.migrations.len()),
         Goal::To(version) => matched.up(matched.place_of_goal(version)? + 1),
         Goal::DownSteps(0) => Err(PlanError::NoSteps),
         Goal::DownSteps(steps) => matched.down(|from_top, _| from_top < *steps as usize),
@@ -176,13 +225,15 @@ pub fn plan(set: &MigrationSet, ledger: &[LedgerEntry], goal: &Goal) -> Result<P
 }
 
 fn check_doubt(ledger: &[LedgerEntry]) -> Result<(), PlanError> {
-    let doubt = ledger.iter().find_map(|entry| match entry.state {
-        EntryState::Applied => None,
-        EntryState::InDoubt { statement } => Some((entry.version.clone(), statement)),
-    });
-    doubt.map_or(Ok(()), |(version, statement)| {
-        Err(PlanError::StatementInDoubt { version, statement })
-    })
+    let doubt = |entry: &LedgerEntry| {
+        let version = entry.version.clone();
+        match entry.state {
+            EntryState::Applied => None,
+            EntryState::InDoubt { statement } => Some(PlanError::StatementInDoubt { version, statement }),
+            EntryState::Dirty(tool) => Some(PlanError::Dirty { version, tool }),
+        }
+    };
+    ledger.iter().find_map(doubt).map_or(Ok(()), Err)
 }
 
 /// A source with the ledger entry of each of its migrations.
@@ -221,9 +272,23 @@ impl<'a> Matched<'a> {
             .into_iter()
     }
 
+    /// The edits that nobody has accepted.
     fn edited(&self) -> impl Iterator<Item = Edited> {
         self.pairs()
+            .filter(|(_, migration, _)| self.set.accepts(migration).is_none())
             .filter_map(|(_, migration, entry)| edit(migration, entry?))
+    }
+
+    /// The edits that the allow list accepts.
+    fn accepted(&self) -> impl Iterator<Item = Amendment> {
+        self.pairs().filter_map(|(_, migration, entry)| {
+            let was = edit(migration, entry?)?.applied;
+            Some(Amendment::AcceptEdit {
+                migration: Arc::clone(migration),
+                was,
+                reason: self.set.accepts(migration)?.reason.clone(),
+            })
+        })
     }
 
     fn unknown(&self) -> Vec<SchemaVersion> {
@@ -279,6 +344,7 @@ impl<'a> Matched<'a> {
             steps: steps.collect(),
             from: self.version_at(highest),
             to: self.version_at(end.checked_sub(1)),
+            amendments: Vec::new(),
         })
     }
 
@@ -308,6 +374,7 @@ impl<'a> Matched<'a> {
             steps,
             from: self.version_at(self.highest()),
             to: self.version_at(to),
+            amendments: Vec::new(),
         })
     }
 }
@@ -320,11 +387,11 @@ fn place_of(set: &MigrationSet, version: &SchemaVersion) -> Option<usize> {
 }
 
 fn edit(migration: &Migration, entry: &LedgerEntry) -> Option<Edited> {
-    (migration.up.checksum != entry.checksum_up).then(|| Edited {
+    (!entry.checksum_up.is_of(migration)).then(|| Edited {
         version: migration.version.clone(),
         path: migration.up.path.clone(),
         applied: entry.checksum_up.clone(),
-        found: migration.up.checksum.clone(),
+        found: entry.checksum_up.same_kind_of(migration),
     })
 }
 
@@ -337,6 +404,8 @@ pub struct StatusRow {
     pub name: String,
     /// How it stands.
     pub status: VersionStatus,
+    /// How it came to be recorded; `None` when it is not.
+    pub recorded: Option<How>,
 }
 
 /// How a version stands.
@@ -350,29 +419,32 @@ pub enum VersionStatus {
     Missing,
     /// Recorded, and the file was changed since.
     Edited,
-    /// Interrupted at a statement that nobody can judge.
+    /// Interrupted at a statement that nobody can judge, or failed half-way in the tool that keeps the ledger.
     InDoubt,
 }
 
 /// All versions of source and ledger, in the source's order.
 #[must_use]
 pub fn status(set: &MigrationSet, ledger: &[LedgerEntry]) -> Vec<StatusRow> {
-    let matched = Matched::of(set, ledger);
+    let ledger = resolve(set, ledger);
+    let matched = Matched::of(set, &ledger);
     let mut rows = matched.pairs().map(|(_, migration, entry)| StatusRow {
         version: migration.version.clone(),
         name: migration.name.clone(),
-        status: status_of(migration, entry),
+        status: status_of(set, migration, entry),
+        recorded: entry.map(|entry| entry.how),
     });
     let mut rows = rows.by_ref().collect::<Vec<_>>();
     for (entry, _) in ledger.iter().zip(&matched.known).filter(|(_, known)| !**known) {
         let status = match entry.state {
             EntryState::Applied => VersionStatus::Missing,
-            EntryState::InDoubt { .. } => VersionStatus::InDoubt,
+            EntryState::InDoubt { .. } | EntryState::Dirty(_) => VersionStatus::InDoubt,
         };
         let row = StatusRow {
             version: entry.version.clone(),
             name: entry.name.clone(),
             status,
+            recorded: Some(entry.how),
         };
         // A version that is not of this order's form goes to the end.
         let above = |r: &StatusRow| set.order.compare(&r.version, &row.version) == Some(Ordering::Greater);
@@ -382,14 +454,16 @@ pub fn status(set: &MigrationSet, ledger: &[LedgerEntry]) -> Vec<StatusRow> {
     rows
 }
 
-fn status_of(migration: &Migration, entry: Option<&LedgerEntry>) -> VersionStatus {
+fn status_of(set: &MigrationSet, migration: &Migration, entry: Option<&LedgerEntry>) -> VersionStatus {
     match entry {
         None => VersionStatus::Pending,
         Some(LedgerEntry {
-            state: EntryState::InDoubt { .. },
+            state: EntryState::InDoubt { .. } | EntryState::Dirty(_),
             ..
         }) => VersionStatus::InDoubt,
-        Some(entry) if edit(migration, entry).is_some() => VersionStatus::Edited,
+        Some(entry) if edit(migration, entry).is_some() && set.accepts(migration).is_none() => {
+            VersionStatus::Edited
+        }
         Some(_) => VersionStatus::Applied,
     }
 }
@@ -404,6 +478,14 @@ pub enum VerifyFailure {
         version: SchemaVersion,
         /// The statement's place in its file, counted from 1.
         statement: u32,
+    },
+    /// The tool that keeps the ledger says that it failed half-way.
+    #[error("verify version {version}: {tool} marked it as failed half-way")]
+    Dirty {
+        /// The version.
+        version: SchemaVersion,
+        /// The tool.
+        tool: Tool,
     },
     /// Another file ran than the source has.
     #[error("verify version {}: {} is not what was applied (applied {}, now {})", .0.version, .0.path.display(), .0.applied, .0.found)]
@@ -449,10 +531,15 @@ pub fn verify(
     ledger: &[LedgerEntry],
     expected: Option<&SchemaVersion>,
 ) -> Result<(), VerifyFailure> {
-    if let Err(PlanError::StatementInDoubt { version, statement }) = check_doubt(ledger) {
-        return Err(VerifyFailure::InDoubt { version, statement });
+    match check_doubt(ledger) {
+        Err(PlanError::StatementInDoubt { version, statement }) => {
+            return Err(VerifyFailure::InDoubt { version, statement });
+        }
+        Err(PlanError::Dirty { version, tool }) => return Err(VerifyFailure::Dirty { version, tool }),
+        Err(_) | Ok(()) => {}
     }
-    let matched = Matched::of(set, ledger);
+    let ledger = resolve(set, ledger);
+    let matched = Matched::of(set, &ledger);
     if let Some(edited) = matched.edited().next() {
         return Err(VerifyFailure::Checksum(edited));
     }
@@ -465,7 +552,7 @@ pub fn verify(
         }
     };
     check_versions(&matched, end)?;
-    check_order(set, ledger)
+    check_order(set, &ledger)
 }
 
 fn check_versions(matched: &Matched<'_>, end: usize) -> Result<(), VerifyFailure> {

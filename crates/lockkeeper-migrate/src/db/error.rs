@@ -3,6 +3,7 @@
 use lockkeeper_core::epoch::{GateEpoch, LeaderEpoch};
 
 use super::types::{Blocker, ServerIdentity};
+use crate::ledger::LedgerChoice;
 
 /// A failed operation. Texts never hold a password.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +61,29 @@ pub enum DbError {
         table: String,
         /// What differs.
         detail: String,
+    },
+    /// Lockkeeper's own tables were written by a newer release.
+    #[error(
+        "lockkeeper's tables here have format {found}, written by lockkeeper {made_by}, and this release knows \
+         formats up to {known}: use that release or a newer one"
+    )]
+    NewerFormat {
+        /// The format that was found.
+        found: i64,
+        /// The newest one that this release knows.
+        known: i64,
+        /// The release that wrote it.
+        made_by: String,
+    },
+    /// The history is kept in another ledger than the one that was chosen.
+    #[error(
+        "the history of this database is kept in the ledger {kept}, not in {chosen}: use --ledger {kept}, or adopt it first"
+    )]
+    OtherBook {
+        /// The ledger that holds it.
+        kept: LedgerChoice,
+        /// The one that was asked for.
+        chosen: LedgerChoice,
     },
     /// The session is gone; what it was doing may or may not have taken effect.
     #[error("connection lost: {0}")]

@@ -24,8 +24,8 @@ mod types;
 pub use error::{ApplyError, DbError, TakeError};
 pub use open::open;
 pub use types::{
-    Applied, BarrierReport, Blocker, Claim, DatabaseOptions, Event, ExecutorId, Finding, FindingLevel,
-    GateRow, Inspection, LedgerWrite, Notice, OTHER_LEDGERS, Observer, ServerIdentity, Silent, VerifyOutcome,
+    Applied, BarrierReport, Blocker, Books, Claim, DatabaseOptions, Event, ExecutorId, Finding, FindingLevel,
+    GateRow, Inspection, LedgerWrite, Notice, Observer, Provenance, ServerIdentity, Silent, VerifyOutcome,
 };
 
 use std::fmt;
@@ -37,8 +37,8 @@ use lockkeeper_core::version::SchemaVersion;
 
 use crate::dialect::Dialect;
 use crate::fingerprint::Schema;
-use crate::ledger::LedgerEntry;
-use crate::source::Script;
+use crate::ledger::{EditRecord, LedgerEntry};
+use crate::source::{Migration, Script};
 use crate::sql::Statement;
 
 /// A target as seen from outside: it can be looked at and taken. Cheap to keep; opens sessions on demand.
@@ -116,6 +116,16 @@ pub trait Hand: Send + Sync + fmt::Debug {
 
     /// The schema as this session sees it: what an opening would make visible.
     async fn schema(&mut self) -> Result<Schema, DbError>;
+
+    /// Lockkeeper's own ledger, whichever was chosen.
+    async fn own_ledger(&mut self) -> Result<Vec<LedgerEntry>, DbError>;
+
+    /// Records versions as applied without running anything, and from then on keeps the history in the ledger that
+    /// was chosen: in one transaction under the gate row, but for the making of a tool's table.
+    async fn record(&mut self, versions: &[LedgerWrite]) -> Result<(), DbError>;
+
+    /// Records that the file of an applied version was changed on purpose.
+    async fn accept_edit(&mut self, migration: &Migration, edit: &EditRecord) -> Result<(), DbError>;
 
     /// Runs a query that answers one row of one column and gives it as text; NULL or no row is `None`.
     async fn scalar(&mut self, query: &str) -> Result<Option<String>, DbError>;

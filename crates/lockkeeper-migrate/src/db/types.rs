@@ -8,7 +8,9 @@ use lockkeeper_core::version::SchemaVersion;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::ledger::LedgerEntry;
+use super::error::DbError;
+use crate::ledger::origin::{self, Facts};
+use crate::ledger::{EditRecord, How, LedgerChoice, LedgerEntry, Tool};
 
 /// How to reach and treat a database, beside its DSN.
 #[derive(Debug, Clone)]
@@ -21,6 +23,8 @@ pub struct DatabaseOptions {
     pub statement_timeout: Option<Duration>,
     /// SQLite only: make the file when it is missing.
     pub create_if_missing: bool,
+    /// Where this target records what is applied.
+    pub ledger: LedgerChoice,
 }
 
 impl Default for DatabaseOptions {
@@ -30,6 +34,7 @@ impl Default for DatabaseOptions {
             lock_timeout: Duration::from_secs(5),
             statement_timeout: None,
             create_if_missing: false,
+            ledger: LedgerChoice::Own,
         }
     }
 }
@@ -116,26 +121,31 @@ pub struct Inspection {
     pub server: String,
     /// The gate row, if lockkeeper has been here.
     pub gate_row: Option<GateRow>,
-    /// The ledger, in the order in which it was applied.
+    /// The ledger that was chosen, in the order in which it was applied.
     pub ledger: Vec<LedgerEntry>,
-    /// Those of [`OTHER_LEDGERS`] that are here, in order of name.
+    /// The state tables of other tools that are here, in order of name.
     pub other_ledgers: Vec<String>,
+    /// Which ledger this is, and what else is recorded.
+    pub books: Books,
 }
 
-/// Where other migrators record what they have applied.
-pub const OTHER_LEDGERS: [&str; 7] = [
-    "__diesel_schema_migrations",
-    "_sqlx_migrations",
-    "flyway_schema_history",
-    "goose_db_version",
-    "refinery_schema_history",
-    "schema_migration",
-    "schema_migrations",
-];
+/// Which ledger a target has, and which it was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Books {
+    /// The ledger that was asked for.
+    pub chosen: LedgerChoice,
+    /// The one that holds the history, as lockkeeper has recorded it.
+    pub kept: LedgerChoice,
+    /// How many versions lockkeeper's own ledger has, whichever was asked for.
+    pub own_entries: usize,
+    /// The edits that were accepted, oldest first.
+    pub edits: Vec<EditRecord>,
+}
 
-/// [`OTHER_LEDGERS`] as a list of SQL text literals.
+/// The names of the tools' state tables as a list of SQL text literals.
 pub(crate) fn other_ledgers_literals() -> String {
-    OTHER_LEDGERS.map(|name| format!("'{name}'")).join(", ")
+    let names: Vec<String> = Tool::tables().iter().map(|name| format!("'{name}'")).collect();
+    names.join(", ")
 }
 
 /// How bad a finding is.
@@ -234,6 +244,45 @@ pub struct LedgerWrite {
     pub layout: String,
     /// Who runs it.
     pub applied_by: String,
+    /// How it comes to be recorded, when it did not just run.
+    pub provenance: Provenance,
+    /// What another tool's row tells of it; needed where such a ledger is kept.
+    pub facts: Option<Facts>,
+}
+
+impl LedgerWrite {
+    /// The changes of a tool's table that `make` makes of this.
+    pub(crate) fn tool_changes(
+        &self,
+        duration: Duration,
+        make: impl FnOnce(&origin::Event<'_>) -> Vec<origin::Change>,
+    ) -> Result<Vec<origin::Change>, DbError> {
+        let facts = self.facts.as_ref().ok_or_else(|| {
+            DbError::Unsupported(format!(
+                "version {}: its file is needed for the tool's row",
+                self.version
+            ))
+        })?;
+        let now = || jiff::Timestamp::now().as_millisecond();
+        Ok(make(&origin::Event {
+            facts,
+            direction: self.direction,
+            how: self.provenance.how,
+            duration: self.provenance.duration.unwrap_or(duration),
+            at_unix_ms: self.provenance.applied_at_unix_ms.unwrap_or_else(now),
+        }))
+    }
+}
+
+/// How a version comes to be recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Provenance {
+    /// Whether it ran.
+    pub how: How,
+    /// When it was applied, in milliseconds since 1970, when that was not just now.
+    pub applied_at_unix_ms: Option<i64>,
+    /// How long it had taken, when it did not just run.
+    pub duration: Option<Duration>,
 }
 
 /// What became of an `apply`.

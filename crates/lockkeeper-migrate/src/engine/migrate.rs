@@ -1,13 +1,15 @@
 //! Runs a plan.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use lockkeeper_core::version::SchemaVersion;
 use serde::{Deserialize, Serialize};
 
-use super::EngineError;
-use crate::db::{Applied, Hand, LedgerWrite, Notice, Observer, Silent};
-use crate::plan::{Plan, Step};
+use super::{EngineError, record};
+use crate::db::{Applied, Hand, LedgerWrite, Notice, Observer, Provenance, Silent};
+use crate::ledger::origin::Facts;
+use crate::plan::{Amendment, Plan, Step};
 use crate::source::{Direction, Layout};
 
 /// What became of a plan, step by step.
@@ -85,21 +87,69 @@ pub async fn migrate(
     applied_by: &str,
     progress: &dyn Progress,
 ) -> Result<Report, EngineError> {
+    amend(hand, plan, layout, applied_by).await?;
     let mut report = Report::default();
     for (at, step) in plan.steps.iter().enumerate() {
         progress.started(step, at + 1, plan.steps.len());
-        let done = run(hand, step, layout, applied_by, progress, &report).await?;
+        let write = write_of(plan, at, layout, applied_by);
+        let done = run(hand, step, &write, progress, &report).await?;
         progress.finished(&done);
         report.steps.push(done);
     }
     Ok(report)
 }
 
+/// What a step leaves in the ledger.
+fn write_of(plan: &Plan, at: usize, layout: Layout, applied_by: &str) -> LedgerWrite {
+    let Step { direction, migration } = &plan.steps[at];
+    // Going down, the next step's version stands once this one is taken back.
+    let below = match plan.steps.get(at + 1) {
+        Some(next) => Some(next.migration.version.clone()),
+        None => plan.to.clone(),
+    };
+    LedgerWrite {
+        direction: *direction,
+        facts: Some(Facts {
+            migration: Arc::clone(migration),
+            below: below.filter(|_| *direction == Direction::Down),
+        }),
+        ..record::of(migration, layout, applied_by, Provenance::default())
+    }
+}
+
+/// Tells the ledger what it has to know before the steps run.
+async fn amend(
+    hand: &mut dyn Hand,
+    plan: &Plan,
+    layout: Layout,
+    applied_by: &str,
+) -> Result<(), EngineError> {
+    let mut spelled = Vec::new();
+    for amendment in &plan.amendments {
+        match amendment {
+            Amendment::SpellOut(migration) => {
+                spelled.push(record::of(migration, layout, applied_by, Provenance::default()));
+            }
+            Amendment::AcceptEdit {
+                migration,
+                was,
+                reason,
+            } => {
+                let edit = record::edit_of(migration, was, applied_by, reason);
+                hand.accept_edit(migration, &edit).await?;
+            }
+        }
+    }
+    if !spelled.is_empty() {
+        hand.record(&spelled).await?;
+    }
+    Ok(())
+}
+
 async fn run(
     hand: &mut dyn Hand,
     step: &Step,
-    layout: Layout,
-    applied_by: &str,
+    write: &LedgerWrite,
     progress: &dyn Progress,
     before: &Report,
 ) -> Result<StepReport, EngineError> {
@@ -110,16 +160,8 @@ async fn run(
             version: migration.version.clone(),
             direction: *direction,
         })?;
-    let write = LedgerWrite {
-        version: migration.version.clone(),
-        name: migration.name.clone(),
-        checksum: migration.up.checksum.0.clone(),
-        direction: *direction,
-        layout: layout.to_string(),
-        applied_by: applied_by.to_owned(),
-    };
     let applied = hand
-        .apply(script, &write, progress)
+        .apply(script, write, progress)
         .await
         .map_err(|error| EngineError::Apply {
             version: migration.version.clone(),

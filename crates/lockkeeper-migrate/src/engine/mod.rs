@@ -4,11 +4,13 @@
 //! | module | what it holds |
 //! |---|---|
 //! | `migrate` | runs a plan through a hand, step by step |
+//! | `record` | what is recorded of a migration |
 //! | `verify` | does the ledger equal the plan, and do the user's scripts agree |
 //! | `error` | what can go wrong, each naming its place |
 
 mod error;
 mod migrate;
+mod record;
 mod verify;
 
 pub use error::{EngineError, OtherLedger};

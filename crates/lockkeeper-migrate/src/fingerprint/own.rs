@@ -1,6 +1,6 @@
 //! What stands in a database and belongs to no application's schema.
 
-use crate::db::OTHER_LEDGERS;
+use crate::ledger::Tool;
 
 /// Lockkeeper's tables, triggers and functions all begin like this.
 const OWN_PREFIX: &str = "lockkeeper_";
@@ -10,7 +10,7 @@ pub(crate) fn is_left_out(name: &str) -> bool {
     let own = name
         .get(..OWN_PREFIX.len())
         .is_some_and(|start| start.eq_ignore_ascii_case(OWN_PREFIX));
-    own || OTHER_LEDGERS.contains(&name)
+    own || Tool::tables().contains(&name)
 }
 
 #[cfg(test)]

@@ -3,7 +3,8 @@
 use lockkeeper_core::version::VersionOrder;
 
 use super::*;
-use crate::source::{Layout, MigrationKind, Script, TransactionMode};
+use crate::ledger::Extent;
+use crate::source::{Checksum, Layout, MigrationKind, Script, TransactionMode};
 
 fn script(version: &str, direction: Direction) -> Script {
     let text = format!("SELECT '{version} {direction}';");
@@ -14,6 +15,7 @@ fn script(version: &str, direction: Direction) -> Script {
         transaction: TransactionMode::Transactional,
         statements: Vec::new(),
         own_transaction: None,
+        original: None,
     }
 }
 
@@ -33,6 +35,7 @@ fn set(versions: &[&str]) -> MigrationSet {
         out_of_order: crate::source::OutOfOrder::Refuse,
         migrations: versions.iter().map(migration).map(Arc::new).collect(),
         skipped: Vec::new(),
+        accepted: Vec::new(),
     }
 }
 
@@ -44,7 +47,9 @@ fn entry(version: &str) -> LedgerEntry {
     LedgerEntry {
         version: version.into(),
         name: format!("m{version}"),
-        checksum_up: script(version.trim_start_matches('0'), Direction::Up).checksum,
+        checksum_up: script(version.trim_start_matches('0'), Direction::Up)
+            .checksum
+            .into(),
         applied_at_unix_ms: 0,
         duration_ms: 0,
         applied_by: "test".into(),
@@ -52,6 +57,8 @@ fn entry(version: &str) -> LedgerEntry {
         layout: "golang-migrate".into(),
         warnings: 0,
         state: EntryState::Applied,
+        how: How::Ran,
+        extent: Extent::One,
     }
 }
 
@@ -68,7 +75,7 @@ fn doubtful(version: &str, statement: u32) -> LedgerEntry {
 
 fn edited(version: &str) -> LedgerEntry {
     LedgerEntry {
-        checksum_up: Checksum("0".into()),
+        checksum_up: Checksum("0".into()).into(),
         ..entry(version)
     }
 }
@@ -78,7 +85,7 @@ fn outcome(set: &MigrationSet, ledger: &[LedgerEntry], goal: &Goal) -> String {
     let text = |v: &Option<SchemaVersion>| v.as_ref().map_or("none".to_owned(), ToString::to_string);
     match plan(set, ledger, goal) {
         Err(error) => error.to_string(),
-        Ok(Plan { steps, from, to }) => {
+        Ok(Plan { steps, from, to, .. }) => {
             let sign = |d| if d == Direction::Up { '+' } else { '-' };
             let steps = steps
                 .iter()
@@ -167,7 +174,7 @@ fn every_doubt_stops_every_goal() {
             vec![entry("1"), edited("2"), entry("3")],
             format!(
                 "plan over version 2: dir/2_m.up.sql was edited after it was applied (applied 0, now {}); restore the \
-                 file, or make the change a new migration",
+                 file, or make the change a new migration, or accept it with accept-edit",
                 digest("2")
             ),
         ),

@@ -100,7 +100,7 @@ fn check_order(files: &[File<'_>]) -> Result<(), SourceError> {
 
 fn migration(file: File<'_>, dialect: Dialect) -> Result<Migration, SourceError> {
     let path = &file.entry.path;
-    let text = read_with_directives(path, &UP)?;
+    let text = read_with_directives(path, &UP)?.text;
     let blocks = blocks(&text).map_err(|(at, problem)| SourceError::Content {
         path: path.clone(),
         line: line_of(&text.as_bytes()[..at]),

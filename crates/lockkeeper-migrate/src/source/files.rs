@@ -190,10 +190,10 @@ pub(super) fn read_text(path: &Path) -> Result<String, SourceError> {
 }
 
 /// Reads a migration file whose directives must stand where its tool sees them: not behind a byte order mark.
-pub(super) fn read_with_directives(path: &Path, directive: &Regex) -> Result<String, SourceError> {
-    let FileText { text, mark } = read_file(path)?;
-    let first_line = text.lines().next().unwrap_or_default();
-    if mark == ByteOrderMark::Present && directive.is_match(first_line) {
+pub(super) fn read_with_directives(path: &Path, directive: &Regex) -> Result<FileText, SourceError> {
+    let file = read_file(path)?;
+    let first_line = file.text.lines().next().unwrap_or_default();
+    if file.mark == ByteOrderMark::Present && directive.is_match(first_line) {
         return Err(SourceError::Content {
             path: path.to_owned(),
             line: 1,
@@ -202,10 +202,10 @@ pub(super) fn read_with_directives(path: &Path, directive: &Regex) -> Result<Str
             ),
         });
     }
-    Ok(text)
+    Ok(file)
 }
 
-fn read_file(path: &Path) -> Result<FileText, SourceError> {
+pub(super) fn read_file(path: &Path) -> Result<FileText, SourceError> {
     let found = fs::metadata(path).map_err(|source| io_error(path, source))?;
     // Checked before opening: opening a named pipe waits for its writer.
     if !found.is_file() {

@@ -82,7 +82,7 @@ struct Scripts {
 }
 
 fn read(path: &Path, context: &Context<'_>) -> Result<Scripts, SourceError> {
-    let text = read_with_directives(path, &DIRECTIVE)?;
+    let text = read_with_directives(path, &DIRECTIVE)?.text;
     let parts =
         Parts::of(&text, &context.options.environment).map_err(|(line, problem)| SourceError::Content {
             path: path.to_owned(),

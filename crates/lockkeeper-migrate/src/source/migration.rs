@@ -1,5 +1,6 @@
 //! What a migration directory becomes.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,11 +12,12 @@ use lockkeeper_core::version::{SchemaVersion, VersionOrder};
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 
-use super::files::read_text;
+use super::files::{ByteOrderMark, FileText, read_file};
 use super::section::Section;
 use super::transaction::{FileRule, TransactionMode, decide};
 use super::{Checksum, Layout, OutOfOrder, SourceError, placeholders};
 use crate::dialect::Dialect;
+use crate::ledger::AcceptedEdit;
 use crate::sql::{Statement, split};
 
 /// All migrations of a source, for one dialect.
@@ -34,6 +36,8 @@ pub struct MigrationSet {
     pub out_of_order: OutOfOrder,
     /// The files that are no migration for this dialect, and why, by path.
     pub skipped: Vec<Skipped>,
+    /// The edits of applied files that the directory's allow list accepts.
+    pub accepted: Vec<AcceptedEdit>,
 }
 
 impl MigrationSet {
@@ -52,6 +56,14 @@ impl MigrationSet {
         ];
         let versions = all.into_iter().flatten().map(|m| &m.version);
         versions.max_by(|a, b| self.order.compare(a, b).unwrap_or(Ordering::Equal))
+    }
+
+    /// The line of the allow list that accepts this migration's file as it is now.
+    #[must_use]
+    pub fn accepts(&self, migration: &Migration) -> Option<&AcceptedEdit> {
+        self.accepted.iter().find(|edit| {
+            edit.checksum == migration.up.checksum && self.same(&edit.version, &migration.version)
+        })
     }
 
     /// Whether two texts name one version in this set's order.
@@ -148,12 +160,24 @@ pub struct Script {
     pub statements: Vec<Statement>,
     /// Where that BEGIN and COMMIT stood.
     pub own_transaction: Option<[Range<usize>; 2]>,
+    /// The text of the file, where [`text`](Self::text) is not all of it: it began with a byte order mark, or had
+    /// placeholders. Other tools' checksums are of this.
+    pub original: Option<String>,
 }
 
 impl Script {
     /// Reads `path` and splits it.
     pub(super) fn read(path: &Path, dialect: Dialect, rule: &FileRule) -> Result<Self, SourceError> {
-        Self::of(path, read_text(path)?, dialect, rule)
+        let FileText { text, mark } = read_file(path)?;
+        Ok(Self::of(path, text, dialect, rule)?.marked(mark))
+    }
+
+    /// Remembers that the file began with a byte order mark.
+    pub(super) fn marked(mut self, mark: ByteOrderMark) -> Self {
+        if mark == ByteOrderMark::Present {
+            self.original = Some(format!("\u{feff}{}", self.text));
+        }
+        self
     }
 
     /// Splits `text`, which stands in `path`.
@@ -188,7 +212,11 @@ impl Script {
         values: &BTreeMap<String, String>,
     ) -> Result<Self, SourceError> {
         let replaced = placeholders::replace(path, text, values)?;
-        Self::build(path, replaced, Checksum::of(text), dialect, rule)
+        let script = Self::build(path, replaced, Checksum::of(text), dialect, rule)?;
+        Ok(Self {
+            original: Some(text.to_owned()),
+            ..script
+        })
     }
 
     /// Joins what was split inside one of `blocks`, ranges of the text that hold one statement each. Only a
@@ -231,6 +259,7 @@ impl Script {
             transaction,
             statements,
             own_transaction,
+            original: None,
         })
     }
 
@@ -243,6 +272,7 @@ impl Script {
             transaction: TransactionMode::Transactional,
             statements: Vec::new(),
             own_transaction: None,
+            original: None,
         }
     }
 
@@ -257,6 +287,12 @@ impl Script {
             Some(ranges) if ranges.iter().any(inside) => None,
             _ => self.text.get(start..end),
         }
+    }
+
+    /// The file's text as it is on disk.
+    #[must_use]
+    pub fn raw(&self) -> Cow<'_, str> {
+        Cow::Borrowed(self.original.as_ref().unwrap_or(&self.text))
     }
 
     /// Whether it holds SQLite's `PRAGMA foreign_keys`, which does nothing inside a transaction.

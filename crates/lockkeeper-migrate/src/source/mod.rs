@@ -163,6 +163,7 @@ fn in_order(layout: Layout, found: Found, out_of_order: OutOfOrder) -> Migration
         baselines: sorted(found.baselines),
         out_of_order,
         skipped,
+        accepted: Vec::new(),
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::files::{Entry, read_with_directives};
+use super::files::{Entry, FileText, read_with_directives};
 use super::migration::{MigrationKind, Script};
 use super::pairs::{Pairs, number};
 use super::transaction::FileRule;
@@ -78,7 +78,7 @@ fn migration(
     entry: &Entry,
     dialect: Dialect,
 ) -> Result<Migration, SourceError> {
-    let text = read_with_directives(&entry.path, &NO_TRANSACTION)?;
+    let FileText { text, mark } = read_with_directives(&entry.path, &NO_TRANSACTION)?;
     let rule = if text.lines().any(|line| NO_TRANSACTION.is_match(line)) {
         FileRule::AskedForNone {
             how: "it says refinery:noTransaction",
@@ -90,7 +90,7 @@ fn migration(
         version: version.to_string().into(),
         name: name.to_owned(),
         kind,
-        up: Script::of(&entry.path, text, dialect, &rule)?,
+        up: Script::of(&entry.path, text, dialect, &rule)?.marked(mark),
         down: None,
     })
 }

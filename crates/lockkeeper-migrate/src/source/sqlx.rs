@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use lockkeeper_core::version::SchemaVersion;
 use regex::Regex;
 
-use super::files::{Entry, read_with_directives};
+use super::files::{Entry, FileText, read_with_directives};
 use super::migration::{MigrationKind, Script};
 use super::pairs::{Pair, Pairs, number};
 use super::transaction::FileRule;
@@ -102,7 +102,7 @@ fn migration(
 }
 
 fn read(path: &Path, dialect: Dialect) -> Result<Script, SourceError> {
-    let text = read_with_directives(path, &DIRECTIVE)?;
+    let FileText { text, mark } = read_with_directives(path, &DIRECTIVE)?;
     let asks = text.starts_with(NO_TRANSACTION);
     let rule = match dialect {
         // The tool's driver for MySQL does not look at the directive.
@@ -112,7 +112,7 @@ fn read(path: &Path, dialect: Dialect) -> Result<Script, SourceError> {
         },
         Dialect::Postgres | Dialect::Sqlite => FileRule::by_dialect(dialect),
     };
-    Script::of(path, text, dialect, &rule)
+    Ok(Script::of(path, text, dialect, &rule)?.marked(mark))
 }
 
 #[cfg(test)]

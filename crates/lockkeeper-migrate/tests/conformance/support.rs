@@ -6,7 +6,7 @@ use std::time::Duration;
 use lockkeeper_core::epoch::{GateEpoch, LeaderEpoch};
 use lockkeeper_core::version::SchemaVersion;
 use lockkeeper_migrate::db::{
-    Applied, ApplyError, Claim, Database, Event, Hand, LedgerWrite, Observer, Silent,
+    Applied, ApplyError, Claim, Database, Event, Hand, LedgerWrite, Observer, Provenance, Silent,
 };
 use lockkeeper_migrate::dialect::Dialect;
 use lockkeeper_migrate::source::{Direction, Layout, Script, load};
@@ -68,6 +68,8 @@ pub(crate) fn ledger_write(version: &str, direction: Direction) -> LedgerWrite {
         direction,
         layout: "golang-migrate".to_owned(),
         applied_by: "conformance".to_owned(),
+        provenance: Provenance::default(),
+        facts: None,
     }
 }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 use lockkeeper_core::epoch::{GateEpoch, LeaderEpoch};
 use lockkeeper_migrate::db::mysql::MySqlDatabase;
 use lockkeeper_migrate::db::{
-    Applied, ApplyError, Claim, Database, DatabaseOptions, Event, Hand, LedgerWrite, Observer, Silent,
-    TakeError,
+    Applied, ApplyError, Claim, Database, DatabaseOptions, Event, Hand, LedgerWrite, Observer, Provenance,
+    Silent, TakeError,
 };
 use lockkeeper_migrate::dialect::Dialect;
 use lockkeeper_migrate::dsn::Dsn;
@@ -123,6 +123,8 @@ pub(crate) fn write(migration: &Migration, direction: Direction) -> LedgerWrite 
         direction,
         layout: "golang-migrate".to_owned(),
         applied_by: "test".to_owned(),
+        provenance: Provenance::default(),
+        facts: None,
     }
 }
 

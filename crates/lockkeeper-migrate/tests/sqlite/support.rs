@@ -6,7 +6,7 @@ use std::time::Duration;
 use lockkeeper_core::epoch::{GateEpoch, LeaderEpoch};
 use lockkeeper_migrate::db::sqlite::SqliteDatabase;
 use lockkeeper_migrate::db::{
-    Applied, ApplyError, Claim, Database, DatabaseOptions, Hand, LedgerWrite, Silent, TakeError,
+    Applied, ApplyError, Claim, Database, DatabaseOptions, Hand, LedgerWrite, Provenance, Silent, TakeError,
 };
 use lockkeeper_migrate::dialect::Dialect;
 use lockkeeper_migrate::source::{Direction, Layout, Migration, load};
@@ -138,6 +138,8 @@ pub(crate) fn write(migration: &Migration, direction: Direction) -> LedgerWrite 
         direction,
         layout: "golang-migrate".to_owned(),
         applied_by: "test".to_owned(),
+        provenance: Provenance::default(),
+        facts: None,
     }
 }
 

@@ -30,6 +30,7 @@ pub(super) fn of_source(error: SourceError) -> Failure {
 pub(super) fn of_plan(error: PlanError) -> Failure {
     let exit = match error {
         PlanError::StatementInDoubt { .. }
+        | PlanError::Dirty { .. }
         | PlanError::Edited(_)
         | PlanError::AheadOfDirectory { .. }
         | PlanError::OutOfOrder { .. } => Exit::WrongState,
@@ -45,9 +46,11 @@ pub(super) fn of_plan(error: PlanError) -> Failure {
 pub(super) fn of_db(error: DbError) -> Failure {
     let exit = match error {
         DbError::TimedOut { .. } => Exit::TimedOut,
-        DbError::IdentityChanged { .. } | DbError::EpochBehind { .. } | DbError::ForeignTable { .. } => {
-            Exit::WrongState
-        }
+        DbError::IdentityChanged { .. }
+        | DbError::EpochBehind { .. }
+        | DbError::ForeignTable { .. }
+        | DbError::NewerFormat { .. }
+        | DbError::OtherBook { .. } => Exit::WrongState,
         DbError::Unreachable { .. }
         | DbError::Permission { .. }
         | DbError::Superseded { .. }

@@ -134,7 +134,8 @@ impl Run<'_> {
     /// Whether the ledger already says what this call would make it say.
     pub(super) async fn already(&mut self) -> Result<bool, DbError> {
         let hand = &mut self.hand;
-        let standing = ledger::standing(&mut hand.session, &hand.target, &self.write.version).await?;
+        let standing =
+            ledger::standing(&mut hand.session, &hand.target, hand.meta, &self.write.version).await?;
         Ok(match self.write.direction {
             Direction::Up => standing == Standing::Applied,
             Direction::Down => standing == Standing::Absent,
@@ -160,7 +161,7 @@ impl Run<'_> {
         }
     }
 
-    pub(super) fn ledger_sql(&self) -> String {
+    pub(super) fn ledger_sql(&self) -> Result<Vec<String>, DbError> {
         ledger::record(&self.hand.target, self.write, self.ledger_run())
     }
 
@@ -207,14 +208,18 @@ impl Run<'_> {
             return Ok(Applied::Already);
         }
         self.refuse_opposite().await?;
+        for begin in ledger::begin(&self.hand.target, self.write)? {
+            self.hand.session.run(&begin).await.map_err(DbError::from)?;
+        }
         let script = self.script;
         for (index, statement) in script.statements.iter().enumerate() {
             if let Err(refused) = self.statement(index, statement).await {
                 return Err(in_one_error(statement, refused));
             }
         }
-        let record = self.ledger_sql();
-        self.hand.session.run(&record).await.map_err(DbError::from)?;
+        for record in self.ledger_sql()? {
+            self.hand.session.run(&record).await.map_err(DbError::from)?;
+        }
         self.hand.session.run("COMMIT").await.map_err(DbError::from)?;
         Ok(self.ran())
     }

@@ -5,13 +5,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::Instant;
 
+use super::book::ToolTable;
 use super::gate::{self, Lock};
+use super::meta::Meta;
 use super::session::Session;
 use super::target::{Facts, Target, number};
 use super::{catalogue, ledger, others, preflight, take};
 use crate::db::{
-    Blocker, Claim, Database, DatabaseOptions, DbError, ExecutorId, Finding, Hand, Inspection, Observer,
-    TakeError,
+    Blocker, Books, Claim, Database, DatabaseOptions, DbError, ExecutorId, Finding, Hand, Inspection,
+    Observer, TakeError,
 };
 use crate::dialect::Dialect;
 use crate::dsn::Dsn;
@@ -46,24 +48,37 @@ impl MySqlDatabase {
         let server = facts.product();
         let other_ledgers = gate::other_ledgers(session, &self.target).await?;
         if gate::missing_tables(session, &self.target).await? {
+            let ledger = match ToolTable::chosen(&self.target) {
+                Some(table) => table.read(session, &self.target).await?,
+                None => Vec::new(),
+            };
+            let chosen = self.target.limits.ledger;
             return Ok(Inspection {
                 identity: facts.identity,
                 server,
                 gate_row: None,
-                ledger: Vec::new(),
+                ledger,
                 other_ledgers,
+                books: Books {
+                    chosen,
+                    kept: chosen,
+                    ..Books::default()
+                },
             });
         }
+        let meta = Meta::read(session, &self.target).await?;
         let gate_row = gate::read(session, &self.target, Lock::None)
             .await?
             .map(|record| record.row);
-        let ledger = ledger::read(session, &self.target).await?;
+        let ledger = ledger::read(session, &self.target, meta).await?;
+        let books = ledger::books(session, &self.target, meta).await?;
         Ok(Inspection {
             identity: facts.identity,
             server,
             gate_row,
             ledger,
             other_ledgers,
+            books,
         })
     }
 }

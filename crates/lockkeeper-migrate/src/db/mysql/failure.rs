@@ -14,6 +14,8 @@ const DEADLOCK: u16 = 1213;
 const SESSION_GONE: [u16; 6] = [1053, 1317, 1927, 2006, 2013, 4031];
 /// `CREATE TRIGGER` with the binary log on and without SUPER.
 const BINLOG_NEEDS_SUPER: u16 = 1419;
+/// `ALTER TABLE … ADD COLUMN` that somebody was faster with.
+const DUPLICATE_COLUMN: u16 = 1060;
 /// Access denied, to the database, a command, a column, a privilege, a routine, a definer.
 const DENIED: [u16; 8] = [1044, 1045, 1095, 1142, 1143, 1227, 1370, 1698];
 
@@ -57,6 +59,11 @@ impl Failure {
             Self::Server { number, .. } => SESSION_GONE.contains(number),
             Self::Lost(_) => true,
         }
+    }
+
+    /// The column that was to be added is there already.
+    pub(super) fn is_duplicate_column(&self) -> bool {
+        self.is(DUPLICATE_COLUMN)
     }
 
     pub(super) fn is_denied(&self) -> bool {

@@ -4,11 +4,13 @@ use lockkeeper_core::epoch::{GateEpoch, LeaderEpoch};
 use lockkeeper_core::version::SchemaVersion;
 
 use super::failure::Failure;
+use super::meta::Meta;
 use super::session::{Row, Session};
 use super::target::{Facts, Target, number};
 use super::text::literal;
 use crate::db::types::other_ledgers_literals;
 use crate::db::{DbError, ExecutorId, GateRow, ServerIdentity};
+use crate::ledger::format::FORMAT;
 
 /// Lockkeeper's own tables.
 const TABLES_SQL: &str = include_str!("../../../../../migrations/lockkeeper/mysql.sql");
@@ -55,15 +57,17 @@ impl Record {
     }
 }
 
-/// Makes the tables and the row where they are missing. Any number of callers may do this at once.
-pub(super) async fn ensure(session: &mut Session, target: &Target, facts: &Facts) -> Result<(), DbError> {
+/// Makes the tables and the row where they are missing, and brings older ones up to date. Any number of callers may
+/// do this at once.
+pub(super) async fn ensure(session: &mut Session, target: &Target, facts: &Facts) -> Result<Meta, DbError> {
     if missing_tables(session, target).await? {
-        for statement in TABLES_SQL.split(";\n").filter(|s| s.contains("CREATE TABLE")) {
-            session
-                .run(statement)
-                .await
-                .map_err(|failure| creating(failure, target))?;
-        }
+        make_tables(session, target).await?;
+        session.run(&Meta::insert(target, target.limits.ledger)).await?;
+    }
+    let mut meta = Meta::read(session, target).await?;
+    if meta.format < FORMAT {
+        Meta::upgrade(session, target).await?;
+        meta = Meta::read(session, target).await?;
     }
     // Looked at first: the insert would wait for whoever has the row locked.
     let gate = target.own("lockkeeper_gate");
@@ -79,10 +83,25 @@ pub(super) async fn ensure(session: &mut Session, target: &Target, facts: &Facts
             ))
             .await?;
     }
+    Ok(meta)
+}
+
+pub(super) async fn make_tables(session: &mut Session, target: &Target) -> Result<(), DbError> {
+    for statement in statements(TABLES_SQL, "CREATE TABLE") {
+        session
+            .run(statement)
+            .await
+            .map_err(|failure| creating(failure, target))?;
+    }
     Ok(())
 }
 
-/// Whether a table of lockkeeper is missing.
+/// The statements of a script of our own that hold `word`: one each, since the server takes no more at once.
+pub(super) fn statements<'a>(script: &'a str, word: &'a str) -> impl Iterator<Item = &'a str> {
+    script.split(";\n").filter(move |s| s.contains(word))
+}
+
+/// Whether one of lockkeeper's oldest tables is missing: then none has ever been here.
 pub(super) async fn missing_tables(session: &mut Session, target: &Target) -> Result<bool, Failure> {
     let there = session
         .rows(&format!(
@@ -257,13 +276,8 @@ mod tests {
     }
 
     #[test]
-    fn the_tables_are_three_statements() {
-        assert_eq!(
-            TABLES_SQL
-                .split(";\n")
-                .filter(|s| s.contains("CREATE TABLE"))
-                .count(),
-            TABLES.len()
-        );
+    fn each_table_is_one_statement() {
+        // The two of format 2 come on top.
+        assert_eq!(statements(TABLES_SQL, "CREATE TABLE").count(), TABLES.len() + 2);
     }
 }

@@ -7,7 +7,9 @@ use lockkeeper_core::epoch::GateEpoch;
 use lockkeeper_core::version::SchemaVersion;
 
 use super::barrier::{self, Barrier};
+use super::book::ToolTable;
 use super::gate::{self, Lock, Record};
+use super::meta::{self, Meta};
 use super::session::Session;
 use super::target::{Facts, Target};
 use super::text::{literal, literal_or_null};
@@ -18,8 +20,8 @@ use crate::db::{
     VerifyOutcome,
 };
 use crate::fingerprint::Schema;
-use crate::ledger::LedgerEntry;
-use crate::source::Script;
+use crate::ledger::{EditRecord, LedgerChoice, LedgerEntry};
+use crate::source::{Migration, Script};
 use crate::sql::Statement;
 
 /// How long an opening waits before it ends whoever keeps the row locked: a writer that was refused and left its
@@ -38,6 +40,8 @@ pub(super) struct MySqlHand {
     pub(super) executor: ExecutorId,
     /// The fence whose barrier stands; new tables are barred in its name.
     pub(super) barred: Option<GateEpoch>,
+    /// Where the history is.
+    pub(super) meta: Meta,
 }
 
 impl MySqlHand {
@@ -48,6 +52,7 @@ impl MySqlHand {
         watch: Watch,
         record: Record,
         executor: ExecutorId,
+        meta: Meta,
     ) -> Self {
         Self {
             target,
@@ -57,7 +62,64 @@ impl MySqlHand {
             row: record.row,
             executor,
             barred: None,
+            meta,
         }
+    }
+
+    /// Makes the chosen ledger ready: the first hand on a target decides where its history is kept, and a tool's
+    /// table is made when it is missing.
+    pub(super) async fn open_book(&mut self) -> Result<(), DbError> {
+        let chosen = self.target.limits.ledger;
+        let mut take_over = false;
+        if self.meta.kept == LedgerChoice::Own && chosen != self.meta.kept {
+            let own = ledger::own(&mut self.session, &self.target, self.meta).await?;
+            take_over = own.is_empty();
+        }
+        if take_over {
+            self.session.run(&meta::keep(&self.target)).await?;
+            self.meta.kept = chosen;
+        }
+        match ToolTable::chosen(&self.target) {
+            Some(table) if self.meta.kept == chosen => table.ensure(&mut self.session, &self.target).await,
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    async fn try_record(&mut self, versions: &[LedgerWrite]) -> Result<(), DbError> {
+        // The table's making commits, so it comes first.
+        if let Some(table) = ToolTable::chosen(&self.target) {
+            table.ensure(&mut self.session, &self.target).await?;
+        }
+        let mut statements = Vec::new();
+        for write in versions {
+            let run = ledger::Run {
+                epoch: self.row.leader_epoch,
+                duration: write.provenance.duration.unwrap_or_default(),
+                warnings: 0,
+            };
+            statements.extend(ledger::record(&self.target, write, run)?);
+        }
+        statements.push(meta::keep(&self.target));
+        self.in_transaction(&statements).await?;
+        self.meta.kept = self.target.limits.ledger;
+        Ok(())
+    }
+
+    /// A guarded transaction of own statements.
+    async fn in_transaction(&mut self, statements: &[String]) -> Result<(), DbError> {
+        self.session.run("START TRANSACTION").await?;
+        let written = self.write_guarded(statements).await;
+        let end = if written.is_ok() { "COMMIT" } else { "ROLLBACK" };
+        self.session.run(end).await?;
+        written
+    }
+
+    async fn write_guarded(&mut self, statements: &[String]) -> Result<(), DbError> {
+        self.guard().await?;
+        for statement in statements {
+            self.session.run(statement).await?;
+        }
+        Ok(())
     }
 
     /// Finds out whether an earlier hand left a barrier of the closed fence.
@@ -250,15 +312,29 @@ impl Hand for MySqlHand {
     }
 
     async fn ledger(&mut self) -> Result<Vec<LedgerEntry>, DbError> {
-        let read = ledger::read(&mut self.session, &self.target)
-            .await
-            .map_err(DbError::from);
+        let read = ledger::read(&mut self.session, &self.target, self.meta).await;
         self.settle(read).await
     }
 
     async fn schema(&mut self) -> Result<Schema, DbError> {
         let schema = catalogue::read(&mut self.session, &self.target, &self.facts).await;
         self.settle(schema).await
+    }
+
+    async fn own_ledger(&mut self) -> Result<Vec<LedgerEntry>, DbError> {
+        let read = ledger::own(&mut self.session, &self.target, self.meta).await;
+        self.settle(read.map_err(DbError::from)).await
+    }
+
+    async fn record(&mut self, versions: &[LedgerWrite]) -> Result<(), DbError> {
+        let recorded = self.try_record(versions).await;
+        self.settle(recorded).await
+    }
+
+    async fn accept_edit(&mut self, migration: &Migration, edit: &EditRecord) -> Result<(), DbError> {
+        let statements = ledger::accept_edit(&self.target, migration, edit);
+        let accepted = self.in_transaction(&statements).await;
+        self.settle(accepted).await
     }
 
     async fn scalar(&mut self, query: &str) -> Result<Option<String>, DbError> {

@@ -7,6 +7,7 @@
 //! | `gate`, `take` | the gate row; taking it over |
 //! | `others`, `watch` | other sessions: named, watched, ended |
 //! | `barrier` | the triggers that refuse writers |
+//! | `meta`, `book` | the format of our own tables; the table of the tool whose ledger was chosen |
 //! | `apply`, `stepwise`, `journal`, `ledger`, `variables` | running a migration |
 //! | `doubt`, `tokens` | after a crash: did a statement take effect? |
 //! | `verify` | verification scripts |
@@ -20,6 +21,7 @@
 
 mod apply;
 mod barrier;
+mod book;
 mod catalogue;
 mod database;
 mod doubt;
@@ -29,6 +31,7 @@ mod grants;
 mod hand;
 mod journal;
 mod ledger;
+mod meta;
 mod others;
 mod preflight;
 mod session;

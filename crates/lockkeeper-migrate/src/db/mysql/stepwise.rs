@@ -304,7 +304,8 @@ impl Run<'_> {
 
     /// The ledger's row takes the journal's place.
     async fn finish(&mut self) -> Result<(), DbError> {
-        let statements = [self.ledger_sql(), self.journal.clear()];
+        let mut statements = self.ledger_sql()?;
+        statements.push(self.journal.clear());
         self.commit(&statements).await
     }
 }

@@ -55,7 +55,7 @@ pub(super) async fn take(
     let facts = Facts::read(&mut session, &target.database)
         .await
         .map_err(DbError::from)?;
-    gate::ensure(&mut session, target, &facts).await?;
+    let meta = gate::ensure(&mut session, target, &facts).await?;
     let executor = ExecutorId {
         session: facts.connection.to_string(),
         started: others::new_start_mark(&facts),
@@ -87,8 +87,10 @@ pub(super) async fn take(
         watch,
         record,
         taking.executor,
+        meta,
     );
     hand.find_barrier().await?;
+    hand.open_book().await?;
     Ok(hand)
 }
 

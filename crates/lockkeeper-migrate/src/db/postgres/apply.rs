@@ -179,6 +179,7 @@ impl PgHand {
         if ledger::says_so(&mut tx, &self.names, write).await? {
             return Ok(false);
         }
+        ledger::begin(&mut tx, &self.names, migration).await?;
         let before = transaction_id(&mut tx).await?;
         set_limits(&mut tx, &settings).await?;
         run_body(&mut tx, body, &script.statements, observer).await?;

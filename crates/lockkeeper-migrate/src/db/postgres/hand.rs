@@ -11,8 +11,10 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::barrier::Barrier;
 use super::blockers;
+use super::book::Book;
 use super::gate::{self, Lock, Terms};
 use super::identity::identity;
+use super::ledger::RowOf;
 use super::schema::Names;
 use super::session::{Connector, Session, db_error, run};
 use super::take::{Taken, signed};
@@ -22,8 +24,8 @@ use crate::db::{
     VerifyOutcome,
 };
 use crate::fingerprint::Schema;
-use crate::ledger::LedgerEntry;
-use crate::source::Script;
+use crate::ledger::{EditRecord, LedgerEntry};
+use crate::source::{Migration, Script};
 use crate::sql::Statement;
 
 /// How long the look at the row may take that tells why a session was lost.
@@ -184,6 +186,37 @@ impl PgHand {
         Ok(())
     }
 
+    async fn try_record(&mut self, versions: &[LedgerWrite]) -> Result<(), DbError> {
+        let epoch = self.fleet_epoch();
+        let wait = self.connector.settings.lock_timeout;
+        let mut tx = self.session.conn.begin().await.map_err(db_error)?;
+        self.terms.hold(&mut tx, &self.names, wait).await?;
+        if let Book::Tool(table) = &self.names.book {
+            table.ensure(&mut tx).await?;
+        }
+        for write in versions {
+            let row = RowOf {
+                write,
+                duration: write.provenance.duration.unwrap_or_default(),
+                epoch,
+                warnings: 0,
+            };
+            ledger::put(&mut tx, &self.names, &row).await?;
+        }
+        ledger::keep(&mut tx, &self.names).await?;
+        tx.commit().await.map_err(db_error)?;
+        self.names.kept = self.names.book.choice();
+        Ok(())
+    }
+
+    async fn try_accept_edit(&mut self, migration: &Migration, edit: &EditRecord) -> Result<(), DbError> {
+        let wait = self.connector.settings.lock_timeout;
+        let mut tx = self.session.conn.begin().await.map_err(db_error)?;
+        self.terms.hold(&mut tx, &self.names, wait).await?;
+        ledger::accept_edit(&mut tx, &self.names, migration, edit).await?;
+        tx.commit().await.map_err(db_error)
+    }
+
     /// Undoes what scripts did to the session itself: a `SET search_path` must not reach the next migration.
     pub(super) async fn reset_session(&mut self) -> Result<(), DbError> {
         run(
@@ -260,6 +293,21 @@ impl Hand for PgHand {
 
     async fn schema(&mut self) -> Result<Schema, DbError> {
         let result = catalogue::read(&mut self.session.conn).await;
+        self.settle(result).await
+    }
+
+    async fn own_ledger(&mut self) -> Result<Vec<LedgerEntry>, DbError> {
+        let result = ledger::own(&mut self.session.conn, &self.names).await;
+        self.settle(result).await
+    }
+
+    async fn record(&mut self, versions: &[LedgerWrite]) -> Result<(), DbError> {
+        let result = self.try_record(versions).await;
+        self.settle(result).await
+    }
+
+    async fn accept_edit(&mut self, migration: &Migration, edit: &EditRecord) -> Result<(), DbError> {
+        let result = self.try_accept_edit(migration, edit).await;
         self.settle(result).await
     }
 

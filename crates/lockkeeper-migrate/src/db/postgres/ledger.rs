@@ -1,30 +1,29 @@
-//! The ledger's rows.
+//! The ledger's rows: our own, or the chosen tool's.
+
+use std::time::Duration;
 
 use lockkeeper_core::epoch::LeaderEpoch;
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 
 use super::apply::Run;
+use super::book::Book;
 use super::schema::Names;
 use super::session::db_error;
 use super::take::signed;
-use crate::db::{DbError, LedgerWrite};
-use crate::ledger::{EntryState, LedgerEntry};
-use crate::source::{Checksum, Direction};
+use crate::db::{Books, DbError, LedgerWrite};
+use crate::dialect::Dialect;
+use crate::ledger::origin::Event;
+use crate::ledger::resolve::holds;
+use crate::ledger::{EditRecord, EntryState, Extent, Fingerprint, How, LedgerChoice, LedgerEntry};
+use crate::source::{Checksum, Direction, Migration};
 
-/// All entries, oldest first; behind them what the journal knows to be in doubt.
+/// All entries of the chosen ledger, oldest first; behind them what the journal knows to be in doubt.
 pub(super) async fn read(conn: &mut PgConnection, names: &Names) -> Result<Vec<LedgerEntry>, DbError> {
-    let query = format!(
-        "SELECT version, name, checksum, (extract(epoch FROM applied_at) * 1000)::bigint, duration_ms, \
-                applied_by, generation, revision, layout, warnings \
-         FROM {} ORDER BY applied_at, version",
-        names.ledger
-    );
-    let rows = sqlx::query(AssertSqlSafe(query))
-        .fetch_all(&mut *conn)
-        .await
-        .map_err(db_error)?;
-    let mut entries: Vec<LedgerEntry> = rows.iter().map(entry).collect();
+    let mut entries = match &names.book {
+        Book::Own => own(conn, names).await?,
+        Book::Tool(table) => table.read(conn).await?,
+    };
     let query = format!(
         "SELECT DISTINCT ON (version) version, position, (extract(epoch FROM started_at) * 1000)::bigint FROM {} \
          WHERE state = 'in doubt' ORDER BY version, position",
@@ -47,6 +46,26 @@ pub(super) async fn read(conn: &mut PgConnection, names: &Names) -> Result<Vec<L
     Ok(entries)
 }
 
+/// All entries of our own ledger, oldest first.
+pub(super) async fn own(conn: &mut PgConnection, names: &Names) -> Result<Vec<LedgerEntry>, DbError> {
+    let (how, order) = if names.format >= 2 {
+        ("how", "place")
+    } else {
+        ("'ran'", "applied_at, version")
+    };
+    let query = format!(
+        "SELECT version, name, checksum, (extract(epoch FROM applied_at) * 1000)::bigint, duration_ms, \
+                applied_by, generation, revision, layout, warnings, {how} \
+         FROM {} ORDER BY {order}",
+        names.ledger
+    );
+    let rows = sqlx::query(AssertSqlSafe(query))
+        .fetch_all(conn)
+        .await
+        .map_err(db_error)?;
+    Ok(rows.iter().map(entry).collect())
+}
+
 fn entry(row: &PgRow) -> LedgerEntry {
     let number = |column: usize| u64::try_from(row.get::<i64, _>(column)).unwrap_or(0);
     let epoch = LeaderEpoch {
@@ -56,7 +75,7 @@ fn entry(row: &PgRow) -> LedgerEntry {
     LedgerEntry {
         version: row.get::<String, _>(0).into(),
         name: row.get(1),
-        checksum_up: Checksum(row.get(2)),
+        checksum_up: Fingerprint::Own(Checksum(row.get(2))),
         applied_at_unix_ms: row.get(3),
         duration_ms: row.get(4),
         applied_by: row.get(5),
@@ -64,6 +83,8 @@ fn entry(row: &PgRow) -> LedgerEntry {
         layout: row.get(8),
         warnings: row.get(9),
         state: EntryState::Applied,
+        how: How::named(row.get(10)),
+        extent: Extent::One,
     }
 }
 
@@ -71,7 +92,7 @@ fn doubtful(version: String, applied_at_unix_ms: i64, state: EntryState) -> Ledg
     LedgerEntry {
         version: version.into(),
         name: String::new(),
-        checksum_up: Checksum(String::new()),
+        checksum_up: Fingerprint::Unknown,
         applied_at_unix_ms,
         duration_ms: 0,
         applied_by: String::new(),
@@ -79,26 +100,92 @@ fn doubtful(version: String, applied_at_unix_ms: i64, state: EntryState) -> Ledg
         layout: String::new(),
         warnings: 0,
         state,
+        how: How::Ran,
+        extent: Extent::One,
     }
 }
 
-/// Whether the ledger already says what `write` is about to make it say.
+/// Which ledger is kept, and what else is recorded.
+pub(super) async fn books(conn: &mut PgConnection, names: &Names) -> Result<Books, DbError> {
+    let own_entries = sqlx::query_scalar(AssertSqlSafe(format!("SELECT count(*) FROM {}", names.ledger)))
+        .fetch_one(&mut *conn)
+        .await
+        .map_err(db_error)
+        .map(|count: i64| usize::try_from(count).unwrap_or(usize::MAX))?;
+    Ok(Books {
+        chosen: names.book.choice(),
+        kept: names.kept,
+        own_entries,
+        edits: edits(conn, names).await?,
+    })
+}
+
+async fn edits(conn: &mut PgConnection, names: &Names) -> Result<Vec<EditRecord>, DbError> {
+    if names.format < 2 {
+        return Ok(Vec::new());
+    }
+    let query = format!(
+        "SELECT version, was, now, accepted_by, (extract(epoch FROM accepted_at) * 1000)::bigint, reason \
+         FROM {} ORDER BY place",
+        names.edits
+    );
+    let rows = sqlx::query(AssertSqlSafe(query))
+        .fetch_all(conn)
+        .await
+        .map_err(db_error)?;
+    let edit = |row: &PgRow| EditRecord {
+        version: row.get::<String, _>(0).into(),
+        was: row.get(1),
+        now: row.get(2),
+        accepted_by: row.get(3),
+        accepted_at_unix_ms: row.get(4),
+        reason: row.get(5),
+    };
+    Ok(rows.iter().map(edit).collect())
+}
+
+/// Whether the ledger already says what `write` is about to make it say. Another ledger than the one that holds
+/// the history can say nothing.
 pub(super) async fn says_so(
     tx: &mut PgConnection,
     names: &Names,
     write: &LedgerWrite,
 ) -> Result<bool, DbError> {
-    let query = format!("SELECT EXISTS (SELECT FROM {} WHERE version = $1)", names.ledger);
-    let row = sqlx::query(AssertSqlSafe(query))
-        .bind(write.version.as_str())
-        .fetch_one(tx)
-        .await
-        .map_err(db_error)?;
-    let there: bool = row.get(0);
+    let chosen = names.book.choice();
+    if names.kept != chosen {
+        let kept = names.kept;
+        return Err(DbError::OtherBook { kept, chosen });
+    }
+    let there = match &names.book {
+        Book::Own => has_row(tx, names, write).await?,
+        Book::Tool(table) => {
+            let entries = table.read(tx).await?;
+            holds(&entries, table.origin.order(), &write.version)
+        }
+    };
     Ok(match write.direction {
         Direction::Up => there,
         Direction::Down => !there,
     })
+}
+
+async fn has_row(tx: &mut PgConnection, names: &Names, write: &LedgerWrite) -> Result<bool, DbError> {
+    let query = format!("SELECT EXISTS (SELECT FROM {} WHERE version = $1)", names.ledger);
+    sqlx::query_scalar(AssertSqlSafe(query))
+        .bind(write.version.as_str())
+        .fetch_one(tx)
+        .await
+        .map_err(db_error)
+}
+
+/// What the chosen tool writes in the migration's transaction before the file runs.
+pub(super) async fn begin(tx: &mut PgConnection, names: &Names, migration: &Run<'_>) -> Result<(), DbError> {
+    let Book::Tool(table) = &names.book else {
+        return Ok(());
+    };
+    let begin = |event: &Event<'_>| table.origin.begin(Dialect::Postgres, event);
+    let changes = migration.write.tool_changes(Duration::ZERO, begin)?;
+    table.write(tx, &changes).await
 }
 
 /// Records that the migration was applied, or takes its record out when it was reverted; its journal goes too.
@@ -108,42 +195,128 @@ pub(super) async fn write(
     migration: &Run<'_>,
     epoch: LeaderEpoch,
 ) -> Result<(), DbError> {
-    let write = migration.write;
-    match write.direction {
-        Direction::Up => {
-            let insert = format!(
-                "INSERT INTO {} (version, name, checksum, layout, duration_ms, applied_by, generation, revision, \
-                    warnings) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-                names.ledger
-            );
-            sqlx::query(AssertSqlSafe(insert))
-                .bind(write.version.as_str())
-                .bind(&write.name)
-                .bind(&write.checksum)
-                .bind(&write.layout)
-                .bind(i64::try_from(migration.began.elapsed().as_millis()).unwrap_or(i64::MAX))
-                .bind(&write.applied_by)
-                .bind(signed(epoch.generation))
-                .bind(signed(epoch.revision))
-                .bind(i64::try_from(migration.heard.warnings()).unwrap_or(i64::MAX))
-                .execute(&mut *tx)
-                .await
-                .map_err(db_error)?;
-        }
-        Direction::Down => {
-            let delete = format!("DELETE FROM {} WHERE version = $1", names.ledger);
-            sqlx::query(AssertSqlSafe(delete))
-                .bind(write.version.as_str())
-                .execute(&mut *tx)
-                .await
-                .map_err(db_error)?;
-        }
-    }
+    let warnings = i64::try_from(migration.heard.warnings()).unwrap_or(i64::MAX);
+    let row = RowOf {
+        write: migration.write,
+        duration: migration.began.elapsed(),
+        epoch,
+        warnings,
+    };
+    put(tx, names, &row).await?;
     let clear = format!("DELETE FROM {} WHERE version = $1", names.journal);
     sqlx::query(AssertSqlSafe(clear))
-        .bind(write.version.as_str())
+        .bind(migration.write.version.as_str())
         .execute(tx)
         .await
         .map_err(db_error)?;
     Ok(())
+}
+
+/// What is written of one version.
+pub(super) struct RowOf<'a> {
+    pub(super) write: &'a LedgerWrite,
+    pub(super) duration: Duration,
+    pub(super) epoch: LeaderEpoch,
+    pub(super) warnings: i64,
+}
+
+/// Puts a version into the chosen ledger, or takes it out.
+pub(super) async fn put(tx: &mut PgConnection, names: &Names, row: &RowOf<'_>) -> Result<(), DbError> {
+    match &names.book {
+        Book::Own => put_own(tx, names, row).await,
+        Book::Tool(table) => {
+            let finish = |event: &Event<'_>| table.origin.finish(Dialect::Postgres, event);
+            let changes = row.write.tool_changes(row.duration, finish)?;
+            table.write(tx, &changes).await
+        }
+    }
+}
+
+async fn put_own(tx: &mut PgConnection, names: &Names, row: &RowOf<'_>) -> Result<(), DbError> {
+    let RowOf {
+        write,
+        duration,
+        epoch,
+        warnings,
+    } = row;
+    if write.direction == Direction::Down {
+        let delete = format!("DELETE FROM {} WHERE version = $1", names.ledger);
+        let query = sqlx::query(AssertSqlSafe(delete)).bind(write.version.as_str());
+        return query.execute(tx).await.map(drop).map_err(db_error);
+    }
+    let insert = format!(
+        "INSERT INTO {} (version, name, checksum, layout, duration_ms, applied_by, generation, revision, \
+            warnings, how, applied_at) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, coalesce(to_timestamp($11::float8 / 1000), clock_timestamp()))",
+        names.ledger
+    );
+    let query = sqlx::query(AssertSqlSafe(insert))
+        .bind(write.version.as_str())
+        .bind(&write.name)
+        .bind(&write.checksum)
+        .bind(&write.layout)
+        .bind(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX))
+        .bind(&write.applied_by)
+        .bind(signed(epoch.generation))
+        .bind(signed(epoch.revision))
+        .bind(*warnings)
+        .bind(write.provenance.how.as_str())
+        .bind(write.provenance.applied_at_unix_ms);
+    query.execute(tx).await.map(drop).map_err(db_error)
+}
+
+/// Makes the chosen ledger ready for a hand that is registered: the first one on a target decides where its history
+/// is kept, and a tool's table is made when it is missing.
+pub(super) async fn open(conn: &mut PgConnection, names: &mut Names) -> Result<(), DbError> {
+    let chosen = names.book.choice();
+    if names.kept == LedgerChoice::Own && chosen != names.kept && own(conn, names).await?.is_empty() {
+        keep(conn, names).await?;
+        names.kept = chosen;
+    }
+    match &names.book {
+        Book::Tool(table) if names.kept == chosen => table.ensure(conn).await,
+        Book::Tool(_) | Book::Own => Ok(()),
+    }
+}
+
+/// From now on the history is in the chosen ledger.
+pub(super) async fn keep(tx: &mut PgConnection, names: &Names) -> Result<(), DbError> {
+    let update = format!(
+        "UPDATE {} SET ledger = $1, changed_at = now() WHERE ledger <> $1",
+        names.meta
+    );
+    let query = sqlx::query(AssertSqlSafe(update)).bind(names.book.choice().as_str());
+    query.execute(tx).await.map(drop).map_err(db_error)
+}
+
+/// Records an accepted edit, and makes the ledger's checksum fit.
+pub(super) async fn accept_edit(
+    tx: &mut PgConnection,
+    names: &Names,
+    migration: &Migration,
+    edit: &EditRecord,
+) -> Result<(), DbError> {
+    match &names.book {
+        Book::Own => {
+            let update = format!("UPDATE {} SET checksum = $2 WHERE version = $1", names.ledger);
+            sqlx::query(AssertSqlSafe(update))
+                .bind(edit.version.as_str())
+                .bind(migration.up.checksum.as_str())
+                .execute(&mut *tx)
+                .await
+                .map_err(db_error)?;
+        }
+        Book::Tool(table) => table.write(tx, &table.origin.accept_edit(migration)).await?,
+    }
+    let insert = format!(
+        "INSERT INTO {} (version, was, now, accepted_by, reason) VALUES ($1, $2, $3, $4, $5)",
+        names.edits
+    );
+    let query = sqlx::query(AssertSqlSafe(insert))
+        .bind(edit.version.as_str())
+        .bind(&edit.was)
+        .bind(&edit.now)
+        .bind(&edit.accepted_by)
+        .bind(&edit.reason);
+    query.execute(tx).await.map(drop).map_err(db_error)
 }

@@ -4,7 +4,8 @@
 //! |---|---|
 //! | `session` | one session: opening it, its errors, whether a pooler is in between |
 //! | `identity` | which server this is |
-//! | `schema` | lockkeeper's own tables |
+//! | `schema`, `shape` | lockkeeper's own tables: made, brought up to date, and checked |
+//! | `book` | the ledger that was chosen: our own, or a tool's table |
 //! | `gate` | the gate row, and holding it under a claim |
 //! | `take` | the takeover protocol |
 //! | `hand` | the leader's own hand |
@@ -20,6 +21,7 @@
 mod apply;
 mod barrier;
 mod blockers;
+mod book;
 mod catalogue;
 mod classify;
 mod clean_up;
@@ -33,6 +35,7 @@ mod preflight;
 mod raise;
 mod schema;
 mod session;
+mod shape;
 mod stepwise;
 mod take;
 mod units;
@@ -43,17 +46,20 @@ use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use sqlx::PgConnection;
 
+use self::book::Book;
 use self::gate::Lock;
 use self::hand::PgHand;
 use self::session::{Connector, Session};
 use super::{
-    Blocker, Claim, Database, DatabaseOptions, DbError, ExecutorId, Finding, Hand, Inspection, Observer,
-    TakeError,
+    Blocker, Books, Claim, Database, DatabaseOptions, DbError, ExecutorId, Finding, Hand, Inspection,
+    Observer, TakeError,
 };
 use crate::dialect::Dialect;
 use crate::dsn::Dsn;
 use crate::fingerprint::Schema;
+use crate::ledger::{LedgerChoice, LedgerEntry};
 
 /// A PostgreSQL database.
 pub struct Postgres {
@@ -85,7 +91,7 @@ impl Database for Postgres {
 
     async fn inspect(&self) -> Result<Inspection, DbError> {
         let mut session = self.connector.connect().await?;
-        let inspection = inspect(&mut session).await;
+        let inspection = inspect(&mut session, self.connector.settings.ledger).await;
         session.close().await;
         inspection
     }
@@ -130,29 +136,45 @@ impl Database for Postgres {
     }
 }
 
-async fn inspect(session: &mut Session) -> Result<Inspection, DbError> {
+async fn inspect(session: &mut Session, choice: LedgerChoice) -> Result<Inspection, DbError> {
     let conn = &mut session.conn;
     let identity = identity::identity(conn).await?;
     let server = identity::server(conn).await?;
     let other_ledgers = schema::other_ledgers(conn).await?;
-    let Some(names) = schema::find(conn).await? else {
+    let Some(names) = schema::find(conn, choice).await? else {
+        let ledger = untouched(conn, choice).await?;
         return Ok(Inspection {
             identity,
             server,
             gate_row: None,
-            ledger: Vec::new(),
+            ledger,
             other_ledgers,
+            books: Books {
+                chosen: choice,
+                kept: choice,
+                ..Books::default()
+            },
         });
     };
     let found = gate::read(conn, &names, Lock::None).await?;
     let ledger = ledger::read(conn, &names).await?;
+    let books = ledger::books(conn, &names).await?;
     Ok(Inspection {
         identity,
         server,
         gate_row: Some(found.row),
         ledger,
         other_ledgers,
+        books,
     })
+}
+
+/// The history of a database that lockkeeper has never touched.
+async fn untouched(conn: &mut PgConnection, choice: LedgerChoice) -> Result<Vec<LedgerEntry>, DbError> {
+    match Book::find(conn, choice, "public").await? {
+        Book::Own => Ok(Vec::new()),
+        Book::Tool(table) => table.read(conn).await,
+    }
 }
 
 fn pooler(error: &DbError) -> Finding {

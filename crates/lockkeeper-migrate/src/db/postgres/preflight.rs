@@ -9,6 +9,7 @@ use super::identity::identity;
 use super::schema;
 use super::session::{code, db_error, quote};
 use crate::db::{DbError, Finding, FindingLevel};
+use crate::ledger::LedgerChoice;
 
 /// A transaction that has been writing for longer than this will be ended by most budgets.
 const LONG_TRANSACTION_S: f64 = 30.0;
@@ -76,7 +77,7 @@ async fn gate_findings(
     conn: &mut PgConnection,
     findings: &mut Vec<Finding>,
 ) -> Result<Option<String>, DbError> {
-    let names = match schema::find(conn).await {
+    let names = match schema::find(conn, LedgerChoice::Own).await {
         Ok(Some(names)) => names,
         Ok(None) => return Ok(None),
         Err(DbError::ForeignTable { table, detail }) => {

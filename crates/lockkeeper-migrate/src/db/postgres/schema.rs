@@ -1,69 +1,26 @@
-//! Lockkeeper's own tables: finding them, making them, checking their shape.
+//! Lockkeeper's own tables: finding them, making them, bringing older ones up to date.
 
 use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 use tokio::time::{Instant, sleep};
 
+use super::book::Book;
 use super::identity::identity;
 use super::session::{code, db_error, quote, run};
+use super::shape::{Columns, FIRST, META, SECOND};
 use crate::db::DbError;
 use crate::db::types::other_ledgers_literals;
+use crate::ledger::format::{FORMAT, MADE_BY};
+use crate::ledger::{ChoiceError, LedgerChoice};
 
 const TABLES_SQL: &str = include_str!("../../../../../migrations/lockkeeper/postgres.sql");
+/// From format 1 to 2.
+const UPGRADE_SQL: &str = include_str!("../../../../../migrations/lockkeeper/upgrades/2.postgres.sql");
 
 /// How often the making of the tables is tried again when other processes make them at the same time. Each try
 /// loses only to another one that got further, so a few are enough.
 const MAKE_TRIES: u32 = 50;
-
-/// Columns that this release reads and writes, with their types. Further columns do not matter.
-const SHAPE: &[(&str, &[(&str, &str)])] = &[
-    (
-        "lockkeeper_gate",
-        &[
-            ("one", "boolean"),
-            ("identity", "text"),
-            ("generation", "bigint"),
-            ("revision", "bigint"),
-            ("leader_id", "text"),
-            ("gate_epoch", "bigint"),
-            ("opened", "bigint"),
-            ("version", "text"),
-            ("executor_session", "text"),
-            ("executor_started", "text"),
-            ("executor_who", "text"),
-            ("rollout", "text"),
-            ("changed_at", "timestamp with time zone"),
-        ],
-    ),
-    (
-        "lockkeeper_ledger",
-        &[
-            ("version", "text"),
-            ("name", "text"),
-            ("checksum", "text"),
-            ("layout", "text"),
-            ("applied_at", "timestamp with time zone"),
-            ("duration_ms", "bigint"),
-            ("applied_by", "text"),
-            ("generation", "bigint"),
-            ("revision", "bigint"),
-            ("warnings", "bigint"),
-        ],
-    ),
-    (
-        "lockkeeper_journal",
-        &[
-            ("version", "text"),
-            ("direction", "text"),
-            ("position", "integer"),
-            ("hash", "text"),
-            ("state", "text"),
-            ("started_at", "timestamp with time zone"),
-            ("finished_at", "timestamp with time zone"),
-        ],
-    ),
-];
 
 /// Where the own tables are, quoted and with their schema: a script may change the search path.
 #[derive(Debug, Clone)]
@@ -73,16 +30,29 @@ pub(super) struct Names {
     pub(super) gate: String,
     pub(super) ledger: String,
     pub(super) journal: String,
+    pub(super) meta: String,
+    pub(super) edits: String,
+    /// The format of the tables.
+    pub(super) format: i64,
+    /// The ledger that holds the history.
+    pub(super) kept: LedgerChoice,
+    /// The ledger that was chosen.
+    pub(super) book: Book,
 }
 
 impl Names {
-    fn in_schema(schema: String) -> Self {
+    fn in_schema(schema: String, (format, kept): (i64, LedgerChoice), book: Book) -> Self {
         let table = |name: &str| format!("{}.{name}", quote(&schema));
         Self {
             gate: table("lockkeeper_gate"),
             ledger: table("lockkeeper_ledger"),
             journal: table("lockkeeper_journal"),
+            meta: table("lockkeeper_meta"),
+            edits: table("lockkeeper_edits"),
             schema,
+            format,
+            kept,
+            book,
         }
     }
 
@@ -105,35 +75,80 @@ pub(super) async fn other_ledgers(conn: &mut PgConnection) -> Result<Vec<String>
 }
 
 /// The tables, if they are there and ours. `None` when lockkeeper has never been here.
-pub(super) async fn find(conn: &mut PgConnection) -> Result<Option<Names>, DbError> {
-    let names = Names::in_schema(schema_of(conn).await?);
-    let columns = columns(conn, &names.schema).await?;
-    if columns.is_empty() {
+pub(super) async fn find(conn: &mut PgConnection, choice: LedgerChoice) -> Result<Option<Names>, DbError> {
+    let schema = schema_of(conn).await?;
+    let columns = Columns::read(conn, &schema).await?;
+    let format = if columns.has(META.0) {
+        columns.check(&[META])?;
+        format(conn, &schema).await?
+    } else {
+        (1, LedgerChoice::Own)
+    };
+    if !FIRST.iter().all(|(table, _)| columns.has(table)) {
         return Ok(None);
     }
-    for (table, expected) in SHAPE {
-        if !columns.iter().any(|column| column.table == *table) {
-            return Ok(None);
-        }
-        check(table, expected, &columns)?;
+    columns.check(FIRST)?;
+    if format.0 >= 2 {
+        columns.check(SECOND)?;
     }
-    Ok(Some(names))
+    let book = Book::find(conn, choice, &schema).await?;
+    Ok(Some(Names::in_schema(schema, format, book)))
 }
 
-/// The tables and the one gate row, made when they are missing.
-pub(super) async fn ensure(conn: &mut PgConnection, deadline: Instant) -> Result<Names, DbError> {
+/// The format and the kept ledger, as the tables say themselves.
+async fn format(conn: &mut PgConnection, schema: &str) -> Result<(i64, LedgerChoice), DbError> {
+    let query = format!(
+        "SELECT format, made_by, ledger FROM {}.lockkeeper_meta",
+        quote(schema)
+    );
+    let row = sqlx::query(AssertSqlSafe(query))
+        .fetch_optional(conn)
+        .await
+        .map_err(db_error)?;
+    // Whoever makes the tables writes the row with them; without it they are as old as tables can be.
+    let Some(row) = row else {
+        return Ok((1, LedgerChoice::Own));
+    };
+    let found: i64 = row.get(0);
+    if found > FORMAT {
+        return Err(DbError::NewerFormat {
+            found,
+            known: FORMAT,
+            made_by: row.get(1),
+        });
+    }
+    let kept = row
+        .get::<String, _>(2)
+        .parse()
+        .map_err(|error: ChoiceError| DbError::ForeignTable {
+            table: META.0.to_owned(),
+            detail: error.to_string(),
+        })?;
+    Ok((found, kept))
+}
+
+/// The tables and the one gate row, made when they are missing and brought up to date when they are older.
+pub(super) async fn ensure(
+    conn: &mut PgConnection,
+    choice: LedgerChoice,
+    deadline: Instant,
+) -> Result<Names, DbError> {
     for _ in 0..MAKE_TRIES {
-        if let Some(names) = find(conn).await? {
-            insert_row(conn, &names).await?;
-            return Ok(names);
-        }
-        match make(conn).await {
+        let made = match find(conn, choice).await? {
+            Some(names) if names.format == FORMAT => {
+                insert_row(conn, &names).await?;
+                return Ok(names);
+            }
+            Some(names) => upgrade(conn, &names).await,
+            None => make(conn, choice).await,
+        };
+        match made {
             Ok(()) => {}
             // IF NOT EXISTS looks and makes in two steps: whoever comes second between them gets one of these.
             Err(error)
                 if matches!(
                     code(&error),
-                    Some("23505" | "42P07" | "42710" | "XX000" | "55P03")
+                    Some("23505" | "42P07" | "42710" | "XX000" | "55P03" | "42701" | "40P01")
                 ) =>
             {
                 if Instant::now() >= deadline {
@@ -150,7 +165,7 @@ pub(super) async fn ensure(conn: &mut PgConnection, deadline: Instant) -> Result
     })
 }
 
-async fn make(conn: &mut PgConnection) -> Result<(), DbError> {
+async fn make(conn: &mut PgConnection, choice: LedgerChoice) -> Result<(), DbError> {
     let mut tx = conn.begin().await.map_err(db_error)?;
     run(
         &mut tx,
@@ -158,7 +173,37 @@ async fn make(conn: &mut PgConnection) -> Result<(), DbError> {
     )
     .await?;
     run(&mut tx, TABLES_SQL).await?;
+    insert_meta(&mut tx, choice).await?;
     tx.commit().await.map_err(db_error)
+}
+
+async fn upgrade(conn: &mut PgConnection, names: &Names) -> Result<(), DbError> {
+    let mut tx = conn.begin().await.map_err(db_error)?;
+    // The scripts name no schema: the tables may lie in another one than where new objects go.
+    let prepare = format!(
+        "SET LOCAL lock_timeout = '2s'; SET LOCAL client_min_messages = warning; SET LOCAL search_path = {}; \
+         LOCK TABLE {} IN ACCESS EXCLUSIVE MODE",
+        quote(&names.schema),
+        names.ledger
+    );
+    run(&mut tx, prepare).await?;
+    run(&mut tx, UPGRADE_SQL).await?;
+    run(&mut tx, TABLES_SQL).await?;
+    insert_meta(&mut tx, LedgerChoice::Own).await?;
+    tx.commit().await.map_err(db_error)
+}
+
+async fn insert_meta(tx: &mut PgConnection, kept: LedgerChoice) -> Result<(), DbError> {
+    sqlx::query(
+        "INSERT INTO lockkeeper_meta (format, made_by, ledger) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+    )
+    .bind(FORMAT)
+    .bind(MADE_BY)
+    .bind(kept.as_str())
+    .execute(tx)
+    .await
+    .map_err(db_error)?;
+    Ok(())
 }
 
 async fn insert_row(conn: &mut PgConnection, names: &Names) -> Result<(), DbError> {
@@ -226,56 +271,4 @@ async fn explain(conn: &mut PgConnection, error: DbError) -> DbError {
         }
         Err(_) => error,
     }
-}
-
-struct Column {
-    table: String,
-    kind: String,
-    name: String,
-    type_name: String,
-}
-
-async fn columns(conn: &mut PgConnection, schema: &str) -> Result<Vec<Column>, DbError> {
-    let rows = sqlx::query(
-        "SELECT c.relname::text, c.relkind::text, a.attname::text, format_type(a.atttypid, NULL) \
-         FROM pg_class c \
-         JOIN pg_namespace n ON n.oid = c.relnamespace \
-         JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
-         WHERE n.nspname = $1 \
-           AND c.relname IN ('lockkeeper_gate', 'lockkeeper_ledger', 'lockkeeper_journal')",
-    )
-    .bind(schema)
-    .fetch_all(conn)
-    .await
-    .map_err(db_error)?;
-    let column = |row: &sqlx::postgres::PgRow| Column {
-        table: row.get(0),
-        kind: row.get(1),
-        name: row.get(2),
-        type_name: row.get(3),
-    };
-    Ok(rows.iter().map(column).collect())
-}
-
-fn check(table: &str, expected: &[(&str, &str)], found: &[Column]) -> Result<(), DbError> {
-    let foreign = |detail: String| {
-        Err(DbError::ForeignTable {
-            table: table.to_owned(),
-            detail: format!("{detail}; it is not lockkeeper's, or a newer release made it"),
-        })
-    };
-    for (name, type_name) in expected {
-        match found
-            .iter()
-            .find(|column| column.table == table && column.name == *name)
-        {
-            None => return foreign(format!("column {name} is missing")),
-            Some(column) if column.kind != "r" => return foreign("it is no ordinary table".to_owned()),
-            Some(column) if column.type_name != *type_name => {
-                return foreign(format!("column {name} is {}, not {type_name}", column.type_name));
-            }
-            Some(_) => {}
-        }
-    }
-    Ok(())
 }

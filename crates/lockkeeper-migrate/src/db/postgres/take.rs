@@ -19,6 +19,7 @@ use uuid::Uuid;
 use super::blockers;
 use super::gate::{self, Found, Lock, Terms};
 use super::identity::identity;
+use super::ledger;
 use super::schema::{self, Names};
 use super::session::{Connector, Session, db_error, is_lock_failure, set_lock_timeout};
 use crate::db::{Claim, DbError, Event, ExecutorId, GateRow, Observer, TakeError};
@@ -48,7 +49,7 @@ pub(super) async fn take(
     let deadline = Instant::now() + patience;
     let mut session = connector.connect().await?;
     refuse_standby(&mut session.conn).await?;
-    let names = schema::ensure(&mut session.conn, deadline).await?;
+    let names = schema::ensure(&mut session.conn, connector.settings.ledger, deadline).await?;
     let mut taking = Taking {
         session,
         names,
@@ -66,6 +67,7 @@ pub(super) async fn take(
         leader_id: row.leader_id,
     };
     let fleet = matches!(claim, Claim::Leader { .. });
+    ledger::open(&mut taking.session.conn, &mut taking.names).await?;
     Ok(Taken {
         session: taking.session,
         names: taking.names,

@@ -6,16 +6,19 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::book::ToolTable;
+use super::ledger::Book;
 use super::lock::Wait;
 use super::session::{self, Mode, Session};
-use super::{catalogue, gate, holders, ledger, take, witness};
+use super::{catalogue, gate, holders, ledger, meta, take, witness};
 use crate::db::types::other_ledgers_literals;
 use crate::db::{
-    Blocker, Claim, Database, DatabaseOptions, DbError, ExecutorId, Finding, FindingLevel, Hand, Inspection,
-    Observer, ServerIdentity, Silent, TakeError,
+    Blocker, Books, Claim, Database, DatabaseOptions, DbError, ExecutorId, Finding, FindingLevel, Hand,
+    Inspection, Observer, ServerIdentity, Silent, TakeError,
 };
 use crate::dialect::Dialect;
 use crate::fingerprint::Schema;
+use crate::ledger::LedgerEntry;
 
 /// One SQLite file. Opens sessions on demand.
 #[derive(Debug, Clone)]
@@ -70,16 +73,41 @@ impl SqliteDatabase {
         Wait::new(&self.path, "a commit that shuts readers out", limit, &Silent)
     }
 
+    /// The books of a file that lockkeeper has never touched.
+    fn untouched(&self) -> Books {
+        let chosen = self.options.ledger;
+        Books {
+            chosen,
+            kept: chosen,
+            ..Books::default()
+        }
+    }
+
+    async fn ledger_of(
+        &self,
+        session: &Session,
+        been_here: bool,
+    ) -> Result<(Vec<LedgerEntry>, Books), DbError> {
+        let chosen = self.options.ledger;
+        if been_here {
+            let meta = meta::read(session).await?;
+            let book = Book { chosen, meta };
+            let ledger = ledger::all(session, book).await?;
+            return Ok((ledger, ledger::books(session, book).await?));
+        }
+        let ledger = match ToolTable::of(chosen) {
+            Some(table) => table.read(session).await?,
+            None => Vec::new(),
+        };
+        Ok((ledger, self.untouched()))
+    }
+
     async fn inspect_file(&self, session: &Session) -> Result<Inspection, DbError> {
         // One read transaction, so that row and ledger belong together.
         session.execute("BEGIN").await?;
         let inspection = async {
             let gate_row = gate::read(session).await?;
-            let ledger = if gate_row.is_some() {
-                ledger::all(session).await?
-            } else {
-                Vec::new()
-            };
+            let (ledger, books) = self.ledger_of(session, gate_row.is_some()).await?;
             let version = session
                 .answer("SELECT sqlite_version()", None)
                 .await?
@@ -103,6 +131,7 @@ impl SqliteDatabase {
                 gate_row,
                 ledger,
                 other_ledgers,
+                books,
             })
         }
         .await;
@@ -131,6 +160,7 @@ impl Database for SqliteDatabase {
                 gate_row: None,
                 ledger: Vec::new(),
                 other_ledgers: Vec::new(),
+                books: self.untouched(),
             });
         }
         let session = self.look().await?;

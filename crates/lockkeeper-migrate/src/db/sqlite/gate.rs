@@ -9,46 +9,9 @@ use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;
 
+use super::meta;
 use super::session::{self, Session};
 use crate::db::{Claim, DbError, ExecutorId, GateRow, ServerIdentity, TakeError};
-
-const TABLES: &str = include_str!("../../../../../migrations/lockkeeper/sqlite.sql");
-
-const GATE_COLUMNS: [&str; 13] = [
-    "one",
-    "identity",
-    "generation",
-    "revision",
-    "leader_id",
-    "gate_epoch",
-    "opened",
-    "version",
-    "executor_session",
-    "executor_started",
-    "executor_who",
-    "rollout",
-    "changed_at",
-];
-const LEDGER_COLUMNS: [&str; 9] = [
-    "version",
-    "name",
-    "checksum",
-    "layout",
-    "applied_at",
-    "duration_ms",
-    "applied_by",
-    "generation",
-    "revision",
-];
-const JOURNAL_COLUMNS: [&str; 7] = [
-    "version",
-    "direction",
-    "position",
-    "hash",
-    "state",
-    "started_at",
-    "finished_at",
-];
 
 /// What tells this file from a copy of it: its inode. The device number is left out, since it may change when
 /// the machine starts again, and the path, since it differs from container to container.
@@ -61,12 +24,8 @@ pub(super) fn identity(path: &Path) -> Result<ServerIdentity, DbError> {
     Ok(ServerIdentity(format!("sqlite inode {}", metadata.ino())))
 }
 
-/// Makes the tables that are missing. The caller holds the write lock.
-pub(super) async fn ensure_tables(session: &Session, identity: &ServerIdentity) -> Result<(), DbError> {
-    if !exist(session).await? {
-        session.execute(TABLES).await?;
-    }
-    check_shape(session).await?;
+/// Makes the gate row when it is missing. The caller holds the write lock and has made the tables.
+pub(super) async fn ensure_row(session: &Session, identity: &ServerIdentity) -> Result<(), DbError> {
     let sql =
         "INSERT INTO lockkeeper_gate (identity) SELECT ? WHERE NOT EXISTS (SELECT 1 FROM lockkeeper_gate)";
     session
@@ -83,41 +42,12 @@ pub(super) async fn exist(session: &Session) -> Result<bool, DbError> {
     Ok(count(&rows)? == 3)
 }
 
-/// Refuses tables of another release, whatever it was, before their rows are misread.
-pub(super) async fn check_shape(session: &Session) -> Result<(), DbError> {
-    let expected: [(&str, &[&str]); 3] = [
-        ("lockkeeper_gate", &GATE_COLUMNS),
-        ("lockkeeper_ledger", &LEDGER_COLUMNS),
-        ("lockkeeper_journal", &JOURNAL_COLUMNS),
-    ];
-    for (table, columns) in expected {
-        let rows = session
-            .rows(sqlx::query("SELECT name FROM pragma_table_info(?)").bind(table))
-            .await?;
-        let found: Vec<String> = rows
-            .iter()
-            .map(|row| text(row, "name"))
-            .collect::<Result<_, _>>()?;
-        if found != columns {
-            return Err(DbError::ForeignTable {
-                table: table.to_owned(),
-                detail: format!(
-                    "it has the columns {}; expected {}",
-                    found.join(", "),
-                    columns.join(", ")
-                ),
-            });
-        }
-    }
-    Ok(())
-}
-
 /// The gate row; `None` when there is none yet.
 pub(super) async fn read(session: &Session) -> Result<Option<GateRow>, DbError> {
     if !exist(session).await? {
         return Ok(None);
     }
-    check_shape(session).await?;
+    meta::read(session).await?;
     rows_of(session).await?.first().map(gate_row).transpose()
 }
 

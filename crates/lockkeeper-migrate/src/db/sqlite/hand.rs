@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use lockkeeper_core::epoch::GateEpoch;
 use lockkeeper_core::version::SchemaVersion;
 
+use super::ledger::Book;
 use super::lock::{self, Wait};
 use super::session::Session;
 use super::verify::{self, first_column};
@@ -15,8 +16,8 @@ use crate::db::{
     LedgerWrite, Observer, Silent, VerifyOutcome,
 };
 use crate::fingerprint::Schema;
-use crate::ledger::LedgerEntry;
-use crate::source::Script;
+use crate::ledger::{EditRecord, LedgerEntry};
+use crate::source::{Migration, Script};
 use crate::sql::Statement;
 
 /// How far this hand's fence has come.
@@ -40,6 +41,7 @@ pub(super) struct SqliteHand {
     pub(super) options: DatabaseOptions,
     pub(super) claim: Claim,
     row: GateRow,
+    pub(super) book: Book,
     fence: Fence,
     /// Set while a call runs: found set at the start of a call, the one before was dropped midway.
     under_way: bool,
@@ -52,6 +54,7 @@ impl SqliteHand {
         options: DatabaseOptions,
         claim: Claim,
         row: GateRow,
+        book: Book,
     ) -> Self {
         Self {
             session,
@@ -59,6 +62,7 @@ impl SqliteHand {
             options,
             claim,
             row,
+            book,
             fence: Fence::None,
             under_way: false,
         }
@@ -143,6 +147,17 @@ impl SqliteHand {
         // It fails when SQLite has rolled back by itself, which is what is wanted here.
         let _ = self.session.execute("ROLLBACK").await;
         Ok(())
+    }
+
+    /// Keeps a step that went well, and undoes one that did not.
+    async fn end_step(&mut self, done: Result<(), DbError>) -> Result<(), DbError> {
+        match done {
+            Ok(()) => self.keep(&Silent).await,
+            Err(error) => {
+                self.undo().await?;
+                Err(error)
+            }
+        }
     }
 
     /// Runs `script` outside of any transaction, for what SQLite refuses to run inside of one.
@@ -267,7 +282,7 @@ impl SqliteHand {
         let Some(version) = version else {
             return Ok(());
         };
-        if ledger::find(&self.session, version).await?.is_none() {
+        if !ledger::has(&self.session, self.book, version).await? {
             return Err(lost(&format!("the ledger does not hold version {version}")));
         }
         Ok(())
@@ -362,7 +377,27 @@ impl Hand for SqliteHand {
 
     async fn ledger(&mut self) -> Result<Vec<LedgerEntry>, DbError> {
         self.settle_dropped_call().await;
-        ledger::all(&self.session).await
+        ledger::all(&self.session, self.book).await
+    }
+
+    async fn own_ledger(&mut self) -> Result<Vec<LedgerEntry>, DbError> {
+        self.settle_dropped_call().await;
+        ledger::own(&self.session, self.book.meta).await
+    }
+
+    async fn record(&mut self, versions: &[LedgerWrite]) -> Result<(), DbError> {
+        self.begin_step(&Silent).await?;
+        let epoch = self.row.leader_epoch;
+        let recorded = ledger::record(&self.session, self.book, versions, epoch).await;
+        self.end_step(recorded).await?;
+        self.book.meta.kept = self.book.chosen;
+        Ok(())
+    }
+
+    async fn accept_edit(&mut self, migration: &Migration, edit: &EditRecord) -> Result<(), DbError> {
+        self.begin_step(&Silent).await?;
+        let accepted = ledger::accept_edit(&self.session, self.book, migration, edit).await;
+        self.end_step(accepted).await
     }
 
     async fn schema(&mut self) -> Result<Schema, DbError> {

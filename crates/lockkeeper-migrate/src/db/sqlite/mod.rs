@@ -16,12 +16,14 @@
 //! | `verify` | what a verification script says |
 //! | `catalogue` | the schema, read from `sqlite_schema` |
 //! | `ledger`, `journal` | their rows |
-//! | `gate` | our tables, and the gate row |
+//! | `gate` | the gate row |
+//! | `meta`, `book` | the format of our tables; the table of the tool whose ledger was chosen |
 //! | `lock` | waiting for the write lock, and for a commit |
 //! | `holders` | who holds it, as far as the kernel tells |
 //! | `session` | one connection, which others in this process can end |
 //! | `witness` | the file that says whether an executor lives |
 
+mod book;
 mod catalogue;
 mod database;
 mod gate;
@@ -30,6 +32,7 @@ mod holders;
 mod journal;
 mod ledger;
 mod lock;
+mod meta;
 mod run;
 mod session;
 mod take;

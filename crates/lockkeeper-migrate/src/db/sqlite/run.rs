@@ -75,6 +75,7 @@ impl Job<'_> {
         if self.is_recorded(hand).await? {
             return Ok(Applied::Already);
         }
+        ledger::begin(&hand.session, hand.book, self.write).await?;
         let violations_before = self.violations(hand).await?;
         for (at, statement) in self.script.statements.iter().enumerate() {
             if !is_own_transaction(statement) {
@@ -204,22 +205,17 @@ impl Job<'_> {
     }
 
     async fn is_recorded(&self, hand: &SqliteHand) -> Result<bool, DbError> {
-        let entry = ledger::find(&hand.session, &self.write.version).await?;
+        let there = ledger::has(&hand.session, hand.book, &self.write.version).await?;
         Ok(match self.write.direction {
-            Direction::Up => entry.is_some(),
-            Direction::Down => entry.is_none(),
+            Direction::Up => there,
+            Direction::Down => !there,
         })
     }
 
     async fn record(&self, hand: &SqliteHand, duration: Duration) -> Result<(), DbError> {
         journal::clear(&hand.session, self.write).await?;
-        match self.write.direction {
-            Direction::Up => {
-                let epoch = crate::db::Hand::gate_row(hand).leader_epoch;
-                ledger::insert(&hand.session, self.write, duration, epoch).await
-            }
-            Direction::Down => ledger::remove(&hand.session, &self.write.version).await,
-        }
+        let epoch = crate::db::Hand::gate_row(hand).leader_epoch;
+        ledger::put(&hand.session, hand.book, self.write, duration, epoch).await
     }
 
     fn tell(&self, at: usize, statement: &Statement) {

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use super::gate;
 use super::hand::{SqliteHand, who};
+use super::ledger::Book;
 use super::lock::{self, Wait};
 use super::session::{self, Mode, Session};
 use super::witness;
 use crate::db::{Blocker, Claim, DatabaseOptions, DbError, ExecutorId, GateRow, Observer, TakeError};
+use crate::ledger::LedgerChoice;
 
 pub(super) async fn take(
     path: &Path,
@@ -25,9 +27,9 @@ pub(super) async fn take(
     let session = Session::open(path, mode, options.connect_timeout.min(patience)).await?;
     let path = session::canonical(path)?;
     let mut wait = Wait::new(&path, "another migrator", patience, observer);
-    let row = loop {
-        match try_once(&session, &path, claim, &mut wait).await {
-            Ok(Some(row)) => break row,
+    let (row, book) = loop {
+        match try_once(&session, &path, options, claim, &mut wait).await {
+            Ok(Some(taken)) => break taken,
             Ok(None) => {}
             Err(TakeError::Db(error)) if session::is_busy(&error) => {}
             Err(error) => return Err(error),
@@ -40,6 +42,7 @@ pub(super) async fn take(
         options.clone(),
         claim.clone(),
         row,
+        book,
     ))
 }
 
@@ -47,9 +50,10 @@ pub(super) async fn take(
 async fn try_once(
     session: &Session,
     path: &Path,
+    options: &DatabaseOptions,
     claim: &Claim,
     wait: &mut Wait<'_>,
-) -> Result<Option<GateRow>, TakeError> {
+) -> Result<Option<(GateRow, Book)>, TakeError> {
     // Looked at before the lock is asked for: readers go on while an old executor holds it, and whoever has no
     // right to the target must hear that instead of a time-out.
     if let Some(row) = gate::read(session).await? {
@@ -71,11 +75,11 @@ async fn try_once(
         }
     }
     session.execute("BEGIN IMMEDIATE").await?;
-    let registered = register(session, path, claim).await;
+    let registered = register(session, path, options.ledger, claim).await;
     match registered {
-        Ok(Some(row)) => {
+        Ok(Some(taken)) => {
             lock::commit(session, wait).await?;
-            Ok(Some(row))
+            Ok(Some(taken))
         }
         Ok(None) => {
             session.execute("ROLLBACK").await?;
@@ -91,9 +95,15 @@ async fn try_once(
 
 /// Writes the claim and this session into the gate row, under the write lock. `None` when a standalone claim met a
 /// live executor.
-async fn register(session: &Session, path: &Path, claim: &Claim) -> Result<Option<GateRow>, TakeError> {
+async fn register(
+    session: &Session,
+    path: &Path,
+    ledger: LedgerChoice,
+    claim: &Claim,
+) -> Result<Option<(GateRow, Book)>, TakeError> {
     let identity = gate::identity(path)?;
-    gate::ensure_tables(session, &identity).await?;
+    let book = Book::open(session, ledger).await?;
+    gate::ensure_row(session, &identity).await?;
     let mut row = gate::read_row(session).await?;
     gate::check_claim(&row, claim)?;
     if row.identity != identity {
@@ -125,7 +135,7 @@ async fn register(session: &Session, path: &Path, claim: &Claim) -> Result<Optio
     }
     row.executor = Some(session.id().clone());
     gate::write(session, &row, Some(&who(claim))).await?;
-    Ok(Some(row))
+    Ok(Some((row, book)))
 }
 
 /// The registered executor, as somebody who is waited for.

@@ -14,13 +14,13 @@ use lockkeeper_core::spec::{RolloutSpec, TargetSpec};
 use lockkeeper_core::time::WallTime;
 use lockkeeper_core::version::{SchemaVersion, VersionOrder};
 use lockkeeper_migrate::db::{
-    Applied, ApplyError, BarrierReport, Blocker, Claim, Database, DbError, ExecutorId, Finding, GateRow,
-    Hand, Inspection, LedgerWrite, Observer, ServerIdentity, TakeError, VerifyOutcome,
+    Applied, ApplyError, BarrierReport, Blocker, Books, Claim, Database, DbError, ExecutorId, Finding,
+    GateRow, Hand, Inspection, LedgerWrite, Observer, ServerIdentity, TakeError, VerifyOutcome,
 };
 use lockkeeper_migrate::dialect::Dialect;
 use lockkeeper_migrate::fingerprint::Schema;
-use lockkeeper_migrate::ledger::{EntryState, LedgerEntry};
-use lockkeeper_migrate::source::{self, Checksum, Direction, Script};
+use lockkeeper_migrate::ledger::{EditRecord, EntryState, Extent, How, LedgerEntry};
+use lockkeeper_migrate::source::{self, Checksum, Direction, Migration, Script};
 use lockkeeper_migrate::sql::Statement;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -75,6 +75,7 @@ impl Database for Fake {
             gate_row: Some(scene.row.clone()),
             ledger: scene.ledger.clone(),
             other_ledgers: Vec::new(),
+            books: Books::default(),
         })
     }
 
@@ -172,6 +173,18 @@ impl Hand for FakeHand {
         Ok(self.fake.scene().ledger.clone())
     }
 
+    async fn own_ledger(&mut self) -> Result<Vec<LedgerEntry>, DbError> {
+        self.ledger().await
+    }
+
+    async fn record(&mut self, _: &[LedgerWrite]) -> Result<(), DbError> {
+        Ok(())
+    }
+
+    async fn accept_edit(&mut self, _: &Migration, _: &EditRecord) -> Result<(), DbError> {
+        Ok(())
+    }
+
     async fn schema(&mut self) -> Result<Schema, DbError> {
         self.fake.schema().await
     }
@@ -209,7 +222,7 @@ pub(super) fn entry(version: &SchemaVersion, checksum: &str) -> LedgerEntry {
     LedgerEntry {
         version: version.clone(),
         name: "a".to_owned(),
-        checksum_up: Checksum(checksum.to_owned()),
+        checksum_up: Checksum(checksum.to_owned()).into(),
         applied_at_unix_ms: 0,
         duration_ms: 0,
         applied_by: "test".to_owned(),
@@ -217,6 +230,8 @@ pub(super) fn entry(version: &SchemaVersion, checksum: &str) -> LedgerEntry {
         layout: "golang-migrate".to_owned(),
         warnings: 0,
         state: EntryState::Applied,
+        how: How::Ran,
+        extent: Extent::One,
     }
 }
 

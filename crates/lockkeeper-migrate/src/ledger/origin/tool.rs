@@ -1,0 +1,30 @@
+//! The tools whose state tables can be kept: those whose directories can be read.
+
+use super::Origin;
+pub use crate::source::Layout as Tool;
+
+impl Tool {
+    /// The tool's state table.
+    #[must_use]
+    pub fn origin(self) -> &'static dyn Origin {
+        match self {
+            Self::Pop => &super::pop::Pop,
+            Self::GolangMigrate => &super::golang_migrate::GolangMigrate,
+            Self::Goose => &super::goose::Goose,
+            Self::Dbmate => &super::dbmate::Dbmate,
+            Self::Sqlx => &super::sqlx::Sqlx,
+            Self::Refinery => &super::refinery::Refinery,
+            Self::Flyway => &super::flyway::Flyway,
+            Self::Diesel => &super::diesel::Diesel,
+        }
+    }
+
+    /// The names of all their tables, each once, in order.
+    #[must_use]
+    pub fn tables() -> Vec<&'static str> {
+        let mut names = Self::ALL.map(|tool| tool.origin().table()).to_vec();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+}
