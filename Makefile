@@ -13,7 +13,7 @@ ARGS ?=
 .PHONY: help setup demo test test-full lint fmt
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Install everything that the tests need (etcd, PostgreSQL, MariaDB, grpcurl, buf)
 	@scripts/setup.sh test
@@ -40,6 +40,12 @@ lint: setup ## Check formatting, clippy and the protobuf API without changing an
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	buf lint
 	buf format --diff --exit-code
+
+# Against other migrators too, as far as they are installed: what is missing is said.
+.PHONY: bench-engine
+bench-engine: setup ## Time the migration engine beside psql, mariadb, sqlite3 and other migrators
+	cargo build --release --locked -p lockkeeper
+	cargo bench --locked -p lockkeeper-tests --bench engine
 
 fmt: setup ## Format the Rust and protobuf sources
 	cargo fmt --all
