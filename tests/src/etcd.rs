@@ -1,5 +1,6 @@
 //! A real etcd cluster.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -32,7 +33,7 @@ impl EtcdRelease {
 #[derive(Debug)]
 pub struct EtcdCluster {
     members: Vec<EtcdMember>,
-    _scratch: Scratch,
+    scratch: Scratch,
 }
 
 /// One member. [`EtcdMember::process`] freezes it or ends it in other ways.
@@ -40,7 +41,7 @@ pub struct EtcdCluster {
 pub struct EtcdMember {
     pub process: Process,
     client: Port,
-    _peer: Port,
+    peer: Port,
 }
 
 impl EtcdMember {
@@ -112,14 +113,11 @@ impl EtcdCluster {
                 Ok(EtcdMember {
                     process: Process::spawn(spec)?,
                     client,
-                    _peer: peer,
+                    peer,
                 })
             })
             .collect::<Result<Vec<_>>>()?;
-        let mut cluster = EtcdCluster {
-            members,
-            _scratch: scratch,
-        };
+        let mut cluster = EtcdCluster { members, scratch };
         for member in &mut cluster.members {
             let port = member.client.number();
             let healthy = |answer: String| answer.contains(r#""health":"true""#).then_some(());
@@ -157,6 +155,40 @@ impl EtcdCluster {
         wait::until("all etcd members to be healthy", limit, || {
             Ok(self.members.iter().all(EtcdMember::is_healthy).then_some(()))
         })
+    }
+
+    /// Saves a snapshot of a cluster of one, and gives its file.
+    pub fn snapshot(&self) -> Result<PathBuf> {
+        let file = self.scratch.join("snapshot");
+        self.etcdctl(&["snapshot", "save", &file.display().to_string()])?;
+        Ok(file)
+    }
+
+    /// Ends a cluster of one and starts it again on the same ports: as in the snapshot, or empty.
+    pub fn start_over(&mut self, snapshot: Option<&Path>) -> Result<()> {
+        let data = self.scratch.join("m0");
+        let member = self.member(0)?;
+        let peer = format!("http://{}", member.peer.address());
+        member.kill()?;
+        std::fs::remove_dir_all(&data).with_context(|| format!("remove {}", data.display()))?;
+        if let Some(snapshot) = snapshot {
+            let (snapshot, data) = (snapshot.display().to_string(), data.display().to_string());
+            self.etcdctl(&[
+                "snapshot",
+                "restore",
+                &snapshot,
+                "--data-dir",
+                &data,
+                "--name",
+                "m0",
+                "--initial-cluster",
+                &format!("m0={peer}"),
+                "--initial-advertise-peer-urls",
+                &peer,
+            ])?;
+        }
+        self.member(0)?.start_again()?;
+        self.wait_healthy(START_LIMIT)
     }
 
     /// Index of the member that leads.

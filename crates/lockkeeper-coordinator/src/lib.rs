@@ -12,6 +12,7 @@
 //! | [`services`] | the gRPC services |
 //! | [`server`] | a coordinator process |
 //! | [`records`], [`view`] | what stands in the store, and this coordinator's picture of it |
+//! | [`moving`] | a fleet's state, taken from one store to another |
 //! | [`telemetry`] | logs and traces |
 //! | [`clock`] | the boot-time clock that leases are measured with |
 
@@ -20,6 +21,7 @@ pub mod clock;
 pub mod election;
 pub mod keeper;
 pub mod leader;
+pub mod moving;
 pub mod records;
 pub mod server;
 pub mod services;

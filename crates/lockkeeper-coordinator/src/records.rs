@@ -2,7 +2,10 @@
 //!
 //! | key (below `/lockkeeper/<fleet>/`) | record | written by |
 //! |---|---|---|
-//! | `leader`, `generation` | the election | the election |
+//! | `leader` | the election | the election |
+//! | `generation` | first half of every leader epoch; missing means 1 | the leader, `lockkeeper store migrate` |
+//! | `adoptions/<generation>` | [`AdoptionRecord`]: who raised the generation, and why | the leader |
+//! | `moving` | a store that is being filled by `lockkeeper store migrate`: no coordinator starts on it | that command |
 //! | `sessions/<coordinator>/<uuid>` | [`SessionRecord`], under the presence lease | each coordinator |
 //! | `left/<coordinator>/<uuid>` | a clean leave: no write lease was out | each coordinator |
 //! | `drains/<coordinator>/<uuid>/<target>` | [`DrainReport`](lockkeeper_core::drain::DrainReport) | each coordinator |
@@ -48,6 +51,18 @@ pub mod key {
     pub const PROGRESS: &str = "progress/";
     /// The leader's election key.
     pub const LEADER: &str = "leader";
+    /// First half of every leader epoch.
+    pub const GENERATION: &str = "generation";
+    /// Prefix of the records of raised generations.
+    pub const ADOPTIONS: &str = "adoptions/";
+    /// Mark of a store that is not filled completely yet.
+    pub const MOVING: &str = "moving";
+
+    /// Who raised the generation to this one.
+    #[must_use]
+    pub fn adoption(generation: u64) -> String {
+        format!("{ADOPTIONS}{generation}")
+    }
 
     /// A coordinator's session.
     #[must_use]
@@ -128,6 +143,17 @@ pub struct RolloutRecord {
     pub ended_at: Option<WallTime>,
     /// W3C trace context of the request that created it: the rollout's work continues that trace.
     pub traceparent: Option<String>,
+}
+
+/// A raised generation: a person's word that this store is the right one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AdoptionRecord {
+    /// The generation before.
+    pub previous: u64,
+    /// Who decided, when and why.
+    pub decision: Decision,
+    /// Names of the targets that were ahead of the store then.
+    pub ahead: Vec<TargetName>,
 }
 
 /// What a person decided.

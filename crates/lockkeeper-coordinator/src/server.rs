@@ -24,6 +24,7 @@ use tonic::transport::server::TcpIncoming;
 use tracing::{info, warn};
 
 use crate::clock::{BootClock, Clock};
+use crate::moving::{self, MoveError};
 use crate::records::SessionRecord;
 use crate::services::agent::AgentApi;
 use crate::services::fleet::FleetApi;
@@ -77,6 +78,9 @@ pub enum StartError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The store is being moved, or was.
+    #[error(transparent)]
+    Moving(#[from] MoveError),
     /// The network.
     #[error("listen: {0}")]
     Listen(#[from] std::io::Error),
@@ -107,6 +111,7 @@ impl Coordinator {
         // Awaited first: within the macro it would make this future one that cannot change threads.
         let store = options.store.describe().await?;
         info!(store, "store");
+        moving::refuse_marked(options.store.as_ref()).await?;
         let record = SessionRecord {
             coordinator: options.name.clone(),
             region: options.region,

@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::election::{GENERATION_KEY, LEADER_KEY, LeaderInfo};
+use crate::election::{FIRST_GENERATION, GENERATION_KEY, LEADER_KEY, LeaderInfo};
 use crate::records::{ProgressRecord, RolloutRecord, SessionRecord, Stored, decode, key};
 use crate::session::Session;
 use crate::store::{Change, Entry, Guard, Listing, Outcome, Store, StoreError, Txn, Write};
@@ -36,7 +36,7 @@ pub struct FleetView {
     /// Who leads, with the create revision that makes the epoch.
     pub leader: Option<Stored<LeaderInfo>>,
     /// The fleet's generation, when a person has raised it.
-    pub generation: Option<u64>,
+    pub generation: Option<Stored<u64>>,
     /// Coordinators that are present.
     pub sessions: BTreeMap<SessionId, Stored<SessionRecord>>,
     /// Coordinators that left cleanly.
@@ -155,11 +155,19 @@ impl FleetView {
                     self.leader = None;
                 }
             },
-            Some(Place::Generation) => {
-                self.generation = std::str::from_utf8(&entry.value)
-                    .ok()
-                    .and_then(|t| t.parse().ok())
-            }
+            Some(Place::Generation) => match decode(entry) {
+                Ok(record) => {
+                    self.generation = Some(Stored {
+                        record,
+                        create_revision: entry.create_revision,
+                        mod_revision: entry.mod_revision,
+                    });
+                }
+                Err(error) => {
+                    warn!(%error, "leaving out the generation");
+                    self.generation = None;
+                }
+            },
             Some(Place::Session(id)) => put(&mut self.sessions, id, entry),
             Some(Place::Left(id)) => drop(self.left.insert(id, ())),
             Some(Place::Drain(session, target)) => match decode(entry) {
@@ -195,10 +203,16 @@ impl FleetView {
         }
     }
 
+    /// The generation that epochs have now.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation.as_ref().map_or(FIRST_GENERATION, |g| g.record)
+    }
+
     /// Who leads, and under which epoch; both from one record, so that they belong together.
     #[must_use]
     pub fn leader(&self) -> Option<(LeaderEpoch, &LeaderInfo)> {
-        let generation = self.generation.unwrap_or(1);
+        let generation = self.generation();
         let leader = self.leader.as_ref()?;
         let revision = leader.create_revision;
         Some((LeaderEpoch { generation, revision }, &leader.record))

@@ -6,7 +6,7 @@ use tracing::Instrument;
 
 use crate::agent;
 use crate::exit::{self, Exit, Failure};
-use crate::{demo, fleet, migrate, rollout, serve, target};
+use crate::{demo, fleet, migrate, rollout, serve, store, target};
 
 /// Closes the gates, changes the level, checks it, and only then opens the gates: schema migrations for a fleet
 /// of service replicas and the databases they write to.
@@ -29,8 +29,10 @@ enum Command {
     Target(target::TargetCommand),
     /// Create, show and decide on rollouts
     Rollout(rollout::RolloutCommand),
-    /// Show a fleet
+    /// Show a fleet, and decide what concerns all of it
     Fleet(fleet::FleetCommand),
+    /// Move coordination state
+    Store(store::StoreCommand),
     /// Register a program that embeds no agent
     #[command(subcommand)]
     Agent(agent::AgentCommand),
@@ -58,7 +60,7 @@ impl Command {
     fn log_filter(&self) -> &'static str {
         match self {
             Self::Serve(_) => "info",
-            Self::Target(_) | Self::Rollout(_) | Self::Fleet(_) | Self::Migrate(_) => "warn",
+            Self::Target(_) | Self::Rollout(_) | Self::Fleet(_) | Self::Store(_) | Self::Migrate(_) => "warn",
             // It tells by itself, in words, what it sees.
             Self::Agent(_) | Self::Demo(_) => "error",
         }
@@ -72,6 +74,7 @@ impl Command {
                 Self::Target(command) => command.run().await,
                 Self::Rollout(command) => command.run().await,
                 Self::Fleet(command) => command.run().await,
+                Self::Store(command) => command.run().await,
                 Self::Migrate(command) => command.run().await,
                 Self::Agent(command) => command.run().await,
                 Self::Demo(command) => command.run().await,
@@ -86,6 +89,7 @@ impl Command {
             Self::Target(_) => "lockkeeper target",
             Self::Rollout(_) => "lockkeeper rollout",
             Self::Fleet(_) => "lockkeeper fleet",
+            Self::Store(_) => "lockkeeper store",
             Self::Migrate(_) => "lockkeeper migrate",
             Self::Agent(_) => "lockkeeper agent",
             Self::Demo(_) => "lockkeeper demo",

@@ -8,8 +8,10 @@ mod exit;
 mod fleet;
 mod migrate;
 mod output;
+mod prompt;
 mod rollout;
 mod serve;
+mod store;
 mod target;
 mod text;
 

@@ -6,13 +6,13 @@ use crate::exit::Failure;
 
 /// What a person said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(crate) enum Answer {
     Yes,
     No,
 }
 
 /// Asks on standard error and reads from standard input. Anything but `y` or `yes` is no.
-pub(super) fn ask(question: &str) -> Result<Answer, Failure> {
+pub(crate) fn ask(question: &str) -> Result<Answer, Failure> {
     let mut stdin = io::stdin().lock();
     if !stdin.is_terminal() {
         return Err(Failure::usage("this needs a yes, and there is no terminal to ask on").hint("use --yes"));

@@ -3,19 +3,15 @@
 mod options;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use clap::Args;
 use lockkeeper_coordinator::server::{Coordinator, Options};
-use lockkeeper_coordinator::store::Store;
-use lockkeeper_coordinator::store::embedded::EmbeddedStore;
-use lockkeeper_coordinator::store::etcd::{EtcdOptions, EtcdStore};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 
 use crate::exit::{Exit, Failure};
-use options::{ServeFlags, Settings, StoreAddress};
+use options::ServeFlags;
 
 /// Run a coordinator
 ///
@@ -32,7 +28,9 @@ impl ServeCommand {
         let settings = self.flags.settle()?;
         let listener = listen(settings.listen, "listen").await?;
         let admin_listener = listen(settings.admin_listen, "admin-listen").await?;
-        let store = open(&settings).await?;
+        let store = settings.store.open(&settings.fleet).await.map_err(|e| {
+            Failure::new(Exit::Error, format!("--store {}: {e}", settings.store)).hint(store_hint())
+        })?;
         let mut terminate = signal(SignalKind::terminate()).map_err(cannot_listen)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot_listen)?;
         let options = Options {
@@ -69,21 +67,4 @@ async fn listen(address: SocketAddr, flag: &str) -> Result<TcpListener, Failure>
     TcpListener::bind(address)
         .await
         .map_err(|e| Failure::new(Exit::Error, format!("--{flag} {address}: {e}")))
-}
-
-async fn open(settings: &Settings) -> Result<Arc<dyn Store>, Failure> {
-    match &settings.store {
-        StoreAddress::Etcd(endpoints) => {
-            let store = EtcdStore::connect(endpoints, &settings.fleet, EtcdOptions::default()).await;
-            let store =
-                store.map_err(|e| Failure::new(Exit::Error, format!("--store: {e}")).hint(store_hint()))?;
-            Ok(Arc::new(store))
-        }
-        StoreAddress::Embedded(dir) => {
-            let store = EmbeddedStore::open(dir);
-            let store = store
-                .map_err(|e| Failure::new(Exit::Error, format!("--store embedded:{}: {e}", dir.display())))?;
-            Ok(Arc::new(store))
-        }
-    }
 }

@@ -14,4 +14,5 @@ mod load;
 mod paused_agent;
 mod regions;
 mod small;
+mod store_back;
 mod traces;

@@ -10,13 +10,10 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Candidate, Claim, GENERATION_KEY, LEADER_KEY, LeaderInfo};
+use super::{Candidate, Claim, FIRST_GENERATION, GENERATION_KEY, LEADER_KEY, LeaderInfo};
 use crate::clock::Clock;
 use crate::keeper::{LeaseKeeper, jittered};
 use crate::store::{Change, Entry, Guard, Listing, Outcome, Revision, Store, StoreError, Txn, Watch, Write};
-
-/// The generation of a store in which nobody has raised it.
-const FIRST_GENERATION: u64 = 1;
 
 /// Pause after a lost race. Some releases of etcd answer stale reads for a while: no busy loop then.
 const CONFLICT_PAUSE: Duration = Duration::from_millis(50);

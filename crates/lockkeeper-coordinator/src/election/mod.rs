@@ -27,6 +27,9 @@ pub const LEADER_KEY: &str = "leader";
 /// The generation, a JSON number; missing means 1. A person raises it when the store went back in time.
 pub const GENERATION_KEY: &str = "generation";
 
+/// The generation of a store in which nobody has raised it.
+pub const FIRST_GENERATION: u64 = 1;
+
 /// Default of the leadership lease: how long a dead leader keeps its successor out.
 pub const LEADERSHIP_TTL: Duration = Duration::from_secs(3);
 

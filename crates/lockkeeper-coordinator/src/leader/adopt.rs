@@ -1,5 +1,8 @@
-//! The first gate of a declared target: open at the version that its own ledger proves.
+//! Gates that follow from the target: the first one of a declared target, open at the version that its own ledger
+//! proves; and the gate of a target that has had fences which the store knows nothing of, because it was restored
+//! from an older copy.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,6 +10,7 @@ use lockkeeper_core::epoch::GateEpoch;
 use lockkeeper_core::gate::{Gate, Verification};
 use lockkeeper_core::id::TargetName;
 use lockkeeper_core::spec::TargetSpec;
+use lockkeeper_migrate::db::{Database, Inspection};
 use lockkeeper_migrate::{engine, plan};
 use tokio::task::JoinSet;
 use tracing::{info, warn};
@@ -14,13 +18,14 @@ use tracing::{info, warn};
 use crate::clock::wall_now;
 use crate::leader::access;
 use crate::leader::run::Leader;
+use crate::leader::standing::Standing;
 use crate::leader::writer::{RecordChange, WriteError};
-use crate::records::key;
+use crate::records::{Stored, key};
 
 /// First and longest pause between two tries to reach a declared target.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
 
-/// Why a declared target has no gate yet.
+/// Why a target's gate does not follow from the target yet.
 #[derive(Debug, thiserror::Error)]
 pub enum AdoptError {
     /// Its database or migrations cannot be had, or are not in order.
@@ -31,24 +36,17 @@ pub enum AdoptError {
     Write(#[from] WriteError),
 }
 
-/// Adopts every declared target that has no gate, each in a task of its own so that one that cannot be reached
-/// holds up no other. Runs until the leader stops.
+/// Settles every declared target once, and from then on every one that has no gate, each in a task of its own so
+/// that one that cannot be reached holds up no other. Runs until the leader stops.
 pub async fn run(leader: Arc<Leader>) {
     let mut view = leader.view.clone();
     let mut tasks = JoinSet::new();
-    let mut under_way = std::collections::BTreeSet::new();
+    let mut under_way = BTreeSet::new();
+    let mut wanted: Vec<TargetName> = view.borrow().targets.keys().cloned().collect();
     loop {
-        let missing: Vec<TargetSpec> = {
-            let view = view.borrow_and_update();
-            let without = view
-                .targets
-                .iter()
-                .filter(|(name, _)| !view.gates.contains_key(name));
-            without.map(|(_, spec)| spec.record.clone()).collect()
-        };
-        for spec in missing {
-            if under_way.insert(spec.name.clone()) {
-                tasks.spawn(adopt_one(Arc::clone(&leader), spec.name));
+        for name in wanted {
+            if under_way.insert(name.clone()) {
+                tasks.spawn(settle_one(Arc::clone(&leader), name));
             }
         }
         tokio::select! {
@@ -59,18 +57,21 @@ pub async fn run(leader: Arc<Leader>) {
                 }
             }
         }
+        wanted = leader.targets_without_gate();
     }
 }
 
-/// Tries until the target has a gate or is no longer declared.
-async fn adopt_one(leader: Arc<Leader>, name: TargetName) -> TargetName {
+/// Tries until the target is settled or no longer declared. While a rollout works on it, that looks after the gate.
+async fn settle_one(leader: Arc<Leader>, name: TargetName) -> TargetName {
     let mut pause = RETRY.0;
-    while let Some(spec) = leader.spec_without_gate(&name) {
-        match adopt(&leader, &spec).await {
+    while let Some(spec) = leader.idle_spec(&name).await {
+        match settle(&leader, &spec).await {
             Ok(()) => break,
             Err(error) => {
-                warn!(target = %name, %error, "cannot adopt the target, trying again");
-                leader.waits.next(&name, "reach the target's database", None);
+                warn!(target = %name, %error, "cannot settle the target's gate, trying again");
+                leader
+                    .waits
+                    .next(&name, "compare the target's database with the store", None);
                 leader.waits.set(
                     &name,
                     vec![("database".to_owned(), name.to_string(), error.to_string())],
@@ -81,16 +82,38 @@ async fn adopt_one(leader: Arc<Leader>, name: TargetName) -> TargetName {
         pause = (pause * 2).min(RETRY.1);
     }
     leader.wait_for_view(&name).await;
-    leader.waits.clear(&name);
+    if !leader.is_active(&name) {
+        leader.waits.clear(&name);
+    }
     name
 }
 
-async fn adopt(leader: &Leader, spec: &TargetSpec) -> Result<(), AdoptError> {
+/// Looks at the target, and makes its gate what the target says where the store does not know better.
+async fn settle(leader: &Leader, spec: &TargetSpec) -> Result<(), AdoptError> {
     let failed = |text: String| AdoptError::Target(text);
     let database = access::database(spec).await.map_err(|e| failed(e.to_string()))?;
     let inspection = database.inspect().await.map_err(|e| failed(e.to_string()))?;
+    // Read after the look: a rollout closes the store's gate before the target's.
+    let stored = leader.gate(&spec.name);
+    match (leader.standing(&spec.name, inspection.gate_row.as_ref()), &stored) {
+        (Standing::Ahead(seen), _) => Err(failed(format!("the target has seen {seen}"))),
+        (Standing::Known, Some(_)) => Ok(()),
+        (Standing::Known, None) | (Standing::Forgotten, _) => {
+            adopt(leader, spec, database.as_ref(), inspection, stored).await
+        }
+    }
+}
+
+async fn adopt(
+    leader: &Leader,
+    spec: &TargetSpec,
+    database: &dyn Database,
+    inspection: Inspection,
+    stored: Option<Stored<Gate>>,
+) -> Result<(), AdoptError> {
+    let failed = |text: String| AdoptError::Target(text);
     engine::refuse_other_ledgers(&inspection).map_err(|e| failed(e.to_string()))?;
-    let migrations = access::migrations(spec, database.as_ref())
+    let migrations = access::migrations(spec, database)
         .await
         .map_err(|e| failed(e.to_string()))?;
     let planned = plan::plan(&migrations.set, &inspection.ledger, &plan::Goal::Latest);
@@ -129,8 +152,15 @@ async fn adopt(leader: &Leader, spec: &TargetSpec) -> Result<(), AdoptError> {
     let gate = Gate::first(epoch, migrations.set.order, leader.writer.epoch(), verified);
     leader
         .writer
-        .commit(vec![RecordChange::create(key::gate(&spec.name), &gate)], &[])
+        .commit(vec![change(key::gate(&spec.name), stored.as_ref(), &gate)], &[])
         .await?;
     info!(target = %spec.name, gate_epoch = %gate.epoch, version = ?gate.version().map(ToString::to_string), "adopted");
     Ok(())
+}
+
+fn change(key: String, stored: Option<&Stored<Gate>>, gate: &Gate) -> RecordChange {
+    match stored {
+        Some(stored) => RecordChange::gate(key, stored, gate),
+        None => RecordChange::create(key, gate),
+    }
 }

@@ -4,7 +4,9 @@
 //! |---|---|
 //! | [`writer`] | commits that are guarded by the leader's key and every record's revision |
 //! | [`access`] | a target's DSN, database and migrations, as the leader finds them |
-//! | [`adopt`] | the first gate of a declared target |
+//! | [`adopt`] | the first gate of a declared target, and the gate of one that has seen more than the store |
+//! | [`generation`] | what the targets have seen, and a generation that is larger |
+//! | [`standing`] | whether a target is ahead of the store |
 //! | [`rollout`] | one rollout: waves |
 //! | [`target`] | one target of a rollout: commands of the state machine, carried out |
 //! | [`fence`] | closing, draining, raising the barrier |
@@ -16,8 +18,10 @@ pub mod access;
 pub mod adopt;
 pub mod departures;
 pub mod fence;
+pub mod generation;
 pub mod rollout;
 pub mod run;
+pub mod standing;
 pub mod target;
 pub mod waits;
 pub mod writer;

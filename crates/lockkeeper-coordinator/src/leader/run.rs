@@ -10,6 +10,7 @@ use lockkeeper_core::id::{CoordinatorName, RolloutId, SessionId, TargetName};
 use lockkeeper_core::lease::LeaseSettings;
 use lockkeeper_core::spec::TargetSpec;
 use lockkeeper_core::time::Instant;
+use lockkeeper_migrate::db::GateRow;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -19,6 +20,7 @@ use uuid::Uuid;
 use crate::clock::Clock;
 use crate::leader::departures::Departures;
 use crate::leader::fence;
+use crate::leader::standing::Standing;
 use crate::leader::waits::Waits;
 use crate::leader::writer::{LeaderWriter, RecordChange, WriteError};
 use crate::leader::{adopt, rollout};
@@ -93,14 +95,40 @@ impl Leader {
         self.view.borrow().targets.get(target).map(|t| t.record.clone())
     }
 
-    /// A declared target that has no gate yet.
+    /// Whether a rollout works on a target.
     #[must_use]
-    pub fn spec_without_gate(&self, target: &TargetName) -> Option<TargetSpec> {
+    pub fn is_active(&self, target: &TargetName) -> bool {
+        self.view.borrow().active.contains_key(target)
+    }
+
+    /// A declared target, as soon as no rollout works on it; `None`: it is not declared.
+    pub async fn idle_spec(&self, target: &TargetName) -> Option<TargetSpec> {
+        let mut view = self.view.clone();
+        let settled =
+            |view: &FleetView| !view.targets.contains_key(target) || !view.active.contains_key(target);
+        let view = view.wait_for(settled).await.ok()?;
+        view.targets.get(target).map(|t| t.record.clone())
+    }
+
+    /// How a target's row stands to this leader, and to what its store knows of the target.
+    #[must_use]
+    pub fn standing(&self, target: &TargetName, row: Option<&GateRow>) -> Standing {
+        let known = {
+            let view = self.view.borrow();
+            let gate = view.gates.get(target).map(|gate| gate.record.epoch);
+            // A target of this name that was removed, and declared again.
+            let retired = view.retired.get(target).map(|retired| retired.record);
+            gate.max(retired).unwrap_or(GateEpoch::ZERO)
+        };
+        Standing::of(row, known, self.writer.epoch(), self.id)
+    }
+
+    /// Declared targets that have no gate yet.
+    #[must_use]
+    pub fn targets_without_gate(&self) -> Vec<TargetName> {
         let view = self.view.borrow();
-        let missing = !view.gates.contains_key(target);
-        missing
-            .then(|| view.targets.get(target).map(|t| t.record.clone()))
-            .flatten()
+        let without = view.targets.keys().filter(|name| !view.gates.contains_key(*name));
+        without.cloned().collect()
     }
 
     /// A rollout.

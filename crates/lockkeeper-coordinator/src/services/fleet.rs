@@ -17,8 +17,8 @@ use crate::leader::run::Leader;
 use crate::leader::waits::Doing;
 use crate::leader::writer::{RecordChange, WriteError};
 use crate::records::key;
-use crate::services::answer;
 use crate::services::forward::{Route, channel, passed_on, route};
+use crate::services::{answer, generation};
 use crate::store::StoreError;
 use crate::term::{CurrentTerm, Term};
 
@@ -162,6 +162,23 @@ impl FleetService for FleetApi {
             Route::There(channel) => {
                 FleetServiceClient::new(channel)
                     .remove_target(passed_on(message))
+                    .await
+            }
+        }
+    }
+
+    async fn raise_generation(
+        &self,
+        request: Request<v1::RaiseGenerationRequest>,
+    ) -> Result<Response<v1::RaiseGenerationResponse>, Status> {
+        let term = self.term.get()?;
+        let route = route(&term, request.metadata())?;
+        let message = request.into_inner();
+        match route {
+            Route::Here(leader) => generation::raise(&leader, message).await.map(Response::new),
+            Route::There(channel) => {
+                FleetServiceClient::new(channel)
+                    .raise_generation(passed_on(message))
                     .await
             }
         }

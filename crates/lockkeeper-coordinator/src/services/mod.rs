@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`agent`] | `AgentService`: one stream per replica |
 //! | [`fleet`] | `FleetService`: status, targets, explain |
+//! | [`generation`] | `FleetService.RaiseGeneration` |
 //! | [`rollout`] | `RolloutService`: create, get, list, watch, abort, retry |
 //! | [`answer`] | records as messages |
 //! | [`forward`] | writes that reached a follower |
@@ -12,4 +13,5 @@ pub mod agent;
 pub mod answer;
 pub mod fleet;
 pub mod forward;
+pub mod generation;
 pub mod rollout;

@@ -2104,6 +2104,51 @@ pub struct ExplainResponse {
     #[prost(message, optional, tag = "2")]
     pub next: ::core::option::Option<NextStep>,
 }
+/// RaiseGenerationRequest raises the generation, or only looks what the targets have seen.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RaiseGenerationRequest {
+    /// Only look: nothing is changed.
+    #[prost(bool, tag = "1")]
+    pub survey_only: bool,
+    /// The generation that is to be raised, as an earlier look gave it. A repeated request cannot raise it twice.
+    #[prost(uint64, tag = "2")]
+    pub current: u64,
+    /// Why. Must not be empty, unless only looked.
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
+    /// Who asks, as the client claims.
+    #[prost(string, tag = "4")]
+    pub requested_by: ::prost::alloc::string::String,
+}
+/// RaiseGenerationResponse says what the targets have seen.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RaiseGenerationResponse {
+    /// The generation before.
+    #[prost(uint64, tag = "1")]
+    pub previous: u64,
+    /// The generation now; 0: it was only looked.
+    #[prost(uint64, tag = "2")]
+    pub raised: u64,
+    /// Every declared target.
+    #[prost(message, repeated, tag = "3")]
+    pub targets: ::prost::alloc::vec::Vec<SurveyedTarget>,
+}
+/// SurveyedTarget is a target with the newest leader epoch that it has seen.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SurveyedTarget {
+    /// Its name.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// The epoch in its gate row, for example "e1.42"; empty: none, or it could not be read.
+    #[prost(string, tag = "2")]
+    pub recorded: ::prost::alloc::string::String,
+    /// The epoch is larger than the leader's, or is another leader's: no leader of this generation can take the target.
+    #[prost(bool, tag = "3")]
+    pub ahead: bool,
+    /// Why it could not be read; empty: it was.
+    #[prost(string, tag = "4")]
+    pub problem: ::prost::alloc::string::String,
+}
 /// AnnouncedAgent is one process start of one replica.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AnnouncedAgent {
@@ -2400,6 +2445,35 @@ pub mod fleet_service_client {
                 .insert(GrpcMethod::new("lockkeeper.v1.FleetService", "Explain"));
             self.inner.unary(req, path, codec).await
         }
+        /// RaiseGeneration makes the epochs of all leaders from now on larger than any that a target has seen. It is the
+        /// answer to a store that went back in time or was rebuilt, whose leaders the targets refuse.
+        /// ABORTED: the generation is not `current` any more.
+        pub async fn raise_generation(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RaiseGenerationRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RaiseGenerationResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/lockkeeper.v1.FleetService/RaiseGeneration",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("lockkeeper.v1.FleetService", "RaiseGeneration"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
         /// AnnounceAgents is what coordinators tell each other about agents that have just registered, so that a newer
         /// incarnation of a replica fences an older one wherever that is connected. The answer names those for which the
         /// coordinator that is asked has a newer one.
@@ -2497,6 +2571,16 @@ pub mod fleet_service_server {
             &self,
             request: tonic::Request<super::ExplainRequest>,
         ) -> std::result::Result<tonic::Response<super::ExplainResponse>, tonic::Status>;
+        /// RaiseGeneration makes the epochs of all leaders from now on larger than any that a target has seen. It is the
+        /// answer to a store that went back in time or was rebuilt, whose leaders the targets refuse.
+        /// ABORTED: the generation is not `current` any more.
+        async fn raise_generation(
+            &self,
+            request: tonic::Request<super::RaiseGenerationRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RaiseGenerationResponse>,
+            tonic::Status,
+        >;
         /// AnnounceAgents is what coordinators tell each other about agents that have just registered, so that a newer
         /// incarnation of a replica fences an older one wherever that is connected. The answer names those for which the
         /// coordinator that is asked has a newer one.
@@ -2887,6 +2971,51 @@ pub mod fleet_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ExplainSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/lockkeeper.v1.FleetService/RaiseGeneration" => {
+                    #[allow(non_camel_case_types)]
+                    struct RaiseGenerationSvc<T: FleetService>(pub Arc<T>);
+                    impl<
+                        T: FleetService,
+                    > tonic::server::UnaryService<super::RaiseGenerationRequest>
+                    for RaiseGenerationSvc<T> {
+                        type Response = super::RaiseGenerationResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RaiseGenerationRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as FleetService>::raise_generation(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RaiseGenerationSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

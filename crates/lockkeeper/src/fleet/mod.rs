@@ -1,4 +1,6 @@
-//! `lockkeeper fleet`: how a fleet stands, and what it waits for.
+//! `lockkeeper fleet`: how a fleet stands, what it waits for, and what a person decides about all of it.
+
+mod adopt;
 
 use clap::{Args, Subcommand};
 use lockkeeper_proto::v1;
@@ -10,7 +12,7 @@ use crate::exit::{Exit, Failure};
 use crate::output::{self, Format};
 use crate::text::{ago, gate, plain, target_state, time};
 
-/// Show a fleet
+/// Show a fleet, and decide what concerns all of it
 #[derive(Debug, Args)]
 pub(crate) struct FleetCommand {
     #[command(flatten)]
@@ -41,12 +43,16 @@ enum Verb {
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
+    /// Raise the generation after the store went back in time or was rebuilt
+    Adopt(adopt::AdoptArgs),
 }
 
 impl FleetCommand {
     pub(crate) async fn run(self) -> Result<Exit, Failure> {
-        let mut client = FleetServiceClient::new(self.server.connect().await?);
+        let channel = self.server.connect().await?;
+        let mut client = FleetServiceClient::new(channel.clone());
         match self.verb {
+            Verb::Adopt(args) => return args.run(channel).await,
             Verb::Status { format } => {
                 let answer = client
                     .get_status(request(v1::GetStatusRequest {}))

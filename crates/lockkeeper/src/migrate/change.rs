@@ -9,10 +9,10 @@ use serde::Serialize;
 use super::flags::{Common, DsnArg};
 use super::job::{Job, Missing};
 use super::progress::Reporter;
-use super::prompt::{self, Answer};
 use super::{failure, plan_text};
 use crate::exit::{Exit, Failure};
 use crate::output;
+use crate::prompt::{self, Answer};
 
 /// What `up` and `down` print.
 #[derive(Debug, Serialize)]

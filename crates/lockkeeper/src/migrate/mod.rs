@@ -10,7 +10,6 @@
 //! | `diff_text` | how two schemas differ, as a person reads it |
 //! | `plan_text` | a plan as a person reads it |
 //! | `progress` | what is going on, on standard error |
-//! | `prompt` | yes or no |
 //! | `failure` | which exit code and hint an error gets |
 //!
 //! A new verb is a file in `verbs` with its `clap::Args` and a `run`, and a line in `sql::Verb`.
@@ -22,7 +21,6 @@ mod flags;
 mod job;
 mod plan_text;
 mod progress;
-mod prompt;
 mod sql;
 mod verbs;
 

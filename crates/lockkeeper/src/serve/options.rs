@@ -3,7 +3,6 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
@@ -12,6 +11,7 @@ use lockkeeper_core::lease::LeaseSettings;
 use serde::Deserialize;
 
 use crate::exit::{Exit, Failure};
+use crate::store::StoreAddress;
 
 const DEFAULT_LISTEN: &str = "127.0.0.1:7400";
 const DEFAULT_ADMIN_LISTEN: &str = "127.0.0.1:7401";
@@ -77,40 +77,6 @@ struct File {
     #[serde(with = "humantime_serde::option")]
     leadership_ttl: Option<Duration>,
     insecure: bool,
-}
-
-/// Where the store is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum StoreAddress {
-    /// These endpoints, `host:port`.
-    Etcd(Vec<String>),
-    /// This directory.
-    Embedded(PathBuf),
-}
-
-impl FromStr for StoreAddress {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if let Some(endpoints) = text.strip_prefix("etcd://") {
-            let endpoints: Vec<String> = endpoints.split(',').map(str::to_owned).collect();
-            let bad = endpoints.iter().find(|e| {
-                e.rsplit_once(':')
-                    .is_none_or(|(_, port)| port.parse::<u16>().is_err())
-            });
-            return match bad {
-                Some(bad) => Err(format!("{bad:?} is no HOST:PORT")),
-                None => Ok(Self::Etcd(endpoints)),
-            };
-        }
-        match text.strip_prefix("embedded:") {
-            Some("") => Err("embedded: needs a directory".to_owned()),
-            Some(dir) => Ok(Self::Embedded(PathBuf::from(dir))),
-            None => Err(format!(
-                "{text:?} is neither etcd://HOST:PORT[,HOST:PORT] nor embedded:DIR"
-            )),
-        }
-    }
 }
 
 /// Merged and checked.
@@ -226,22 +192,4 @@ fn check_leases(leases: LeaseSettings) -> Result<(), Failure> {
         return Err(Failure::new(Exit::Usage, text));
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn stores_are_told_by_their_scheme() {
-        let two = StoreAddress::Etcd(vec!["a:2379".to_owned(), "b:2379".to_owned()]);
-        assert_eq!("etcd://a:2379,b:2379".parse(), Ok(two));
-        assert_eq!(
-            "embedded:/var/lib/x".parse(),
-            Ok(StoreAddress::Embedded("/var/lib/x".into()))
-        );
-        for bad in ["etcd://a", "embedded:", "redis://a:1", ""] {
-            assert!(bad.parse::<StoreAddress>().is_err(), "{bad}");
-        }
-    }
 }

@@ -5,6 +5,7 @@ use lockkeeper_migrate::db::FindingLevel;
 use lockkeeper_migrate::plan;
 
 use super::{Step, TargetDriver};
+use crate::leader::standing::Standing;
 
 impl TargetDriver {
     pub(super) async fn preflight(&mut self) -> Step<Event> {
@@ -22,6 +23,9 @@ impl TargetDriver {
             .inspect()
             .await
             .map_err(|e| self.unreachable(&e.to_string()))?;
+        if let Standing::Ahead(seen) = self.leader.standing(self.name(), inspection.gate_row.as_ref()) {
+            return Ok(Event::NeedsPerson(format!("the target has seen {seen}")));
+        }
         let findings = database
             .preflight()
             .await
