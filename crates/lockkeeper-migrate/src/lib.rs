@@ -11,6 +11,7 @@
 //! | [`engine`] | looks, plans, migrates and verifies through the port | none of its own |
 //! | [`fingerprint`] | what a schema is made of, its hash, and how two differ | reads files |
 //! | [`ledger`] | what a target records, as plain data | none |
+//! | [`online`] | may a migration run while writers go on, and what does it take away from an old release | none |
 //! | [`plan`] | what has to be done, from source and ledger alone; status and verification of both | none |
 //! | [`source`] | migration directories, read unchanged | reads files |
 //! | [`sql`] | where a statement ends, and what sort it is | none |
@@ -22,6 +23,7 @@ pub mod dump_tools;
 pub mod engine;
 pub mod fingerprint;
 pub mod ledger;
+pub mod online;
 pub mod plan;
 pub mod source;
 pub mod sql;

@@ -7,6 +7,7 @@
 //! | `lexer` | tokens per dialect; knows quotes and comments, not grammar |
 //! | `body` | which semicolons lie inside a body and end nothing |
 //! | `classify` | the kind of a statement by its leading words |
+//! | [`words`] | a statement's words and a file's comments, for judging and never for running |
 //! | `pieces` | the tokens that mean something, to compare texts |
 //!
 //! Nothing here parses SQL: the server does. A wrong guess about *where a statement ends* would change what
@@ -19,7 +20,9 @@ mod lexer;
 mod pieces;
 pub mod split;
 pub mod statement;
+pub mod words;
 
 pub(crate) use pieces::pieces;
 pub use split::{SplitError, SplitProblem, split};
 pub use statement::{Statement, StatementKind, TransactionVerb};
+pub use words::{Comment, comments};
