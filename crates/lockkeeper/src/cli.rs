@@ -6,7 +6,7 @@ use tracing::Instrument;
 
 use crate::agent;
 use crate::exit::{self, Exit, Failure};
-use crate::{demo, fleet, migrate, rollout, serve, store, target};
+use crate::{completions, demo, fleet, migrate, rollout, serve, store, target};
 
 /// Closes the gates, changes the level, checks it, and only then opens the gates: schema migrations for a fleet
 /// of service replicas and the databases they write to.
@@ -38,6 +38,8 @@ enum Command {
     Agent(agent::AgentCommand),
     /// Watch a rollout over two regions while a service writes
     Demo(Box<demo::DemoCommand>),
+    /// Print the completions for a shell
+    Completions(completions::CompletionsCommand),
 }
 
 impl Cli {
@@ -60,7 +62,12 @@ impl Command {
     fn log_filter(&self) -> &'static str {
         match self {
             Self::Serve(_) => "info",
-            Self::Target(_) | Self::Rollout(_) | Self::Fleet(_) | Self::Store(_) | Self::Migrate(_) => "warn",
+            Self::Target(_)
+            | Self::Rollout(_)
+            | Self::Fleet(_)
+            | Self::Store(_)
+            | Self::Migrate(_)
+            | Self::Completions(_) => "warn",
             // It tells by itself, in words, what it sees.
             Self::Agent(_) | Self::Demo(_) => "error",
         }
@@ -78,6 +85,7 @@ impl Command {
                 Self::Migrate(command) => command.run().await,
                 Self::Agent(command) => command.run().await,
                 Self::Demo(command) => command.run().await,
+                Self::Completions(command) => command.run(),
             }
         };
         run.instrument(span).await
@@ -93,6 +101,7 @@ impl Command {
             Self::Migrate(_) => "lockkeeper migrate",
             Self::Agent(_) => "lockkeeper agent",
             Self::Demo(_) => "lockkeeper demo",
+            Self::Completions(_) => "lockkeeper completions",
         }
     }
 }

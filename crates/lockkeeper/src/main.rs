@@ -3,9 +3,11 @@
 mod agent;
 mod cli;
 mod client;
+mod completions;
 mod demo;
 mod exit;
 mod fleet;
+mod lint;
 mod migrate;
 mod output;
 mod prompt;

@@ -194,6 +194,55 @@ fn every_flag_of_serve_is_explained() {
     assert_eq!(explained, own);
 }
 
+/// The long flags that a section's table explains.
+fn explained(section: &str) -> BTreeSet<String> {
+    let rows = section.lines().filter(|line| line.starts_with("| `"));
+    let names = rows.filter_map(|line| line.split('|').nth(1));
+    names
+        .flat_map(|names| names.split('`'))
+        .filter(|name| name.starts_with("--"))
+        .map(ToOwned::to_owned)
+        .collect()
+}
+
+#[test]
+fn every_verb_and_flag_of_migrate_sql_is_explained() {
+    let page = fs::read_to_string(root().join("docs/migrate-sql.md")).unwrap();
+    let section = |heading: &str| {
+        let start = page
+            .find(&format!("{heading}\n"))
+            .unwrap_or_else(|| panic!("no section {heading:?}"));
+        let text = &page[start + heading.len()..];
+        text.split("\n## ")
+            .next()
+            .unwrap()
+            .split("\n### ")
+            .next()
+            .unwrap()
+            .to_owned()
+    };
+    let flags = |path: &[&str]| {
+        let mut flags: BTreeSet<String> = long_flags(&help(path))
+            .into_iter()
+            .map(ToOwned::to_owned)
+            .collect();
+        flags.retain(|flag| !matches!(flag.as_str(), "--help" | "--version"));
+        flags
+    };
+    let shared = flags(&["migrate", "sql"]);
+    assert_eq!(explained(&section("## Flags that all verbs share")), shared);
+    let text = help(&["migrate", "sql"]);
+    let verbs = subcommands(&text);
+    assert!(verbs.len() > 10, "{verbs:?}");
+    for verb in verbs.into_iter().filter(|verb| *verb != "help") {
+        let own: BTreeSet<String> = flags(&["migrate", "sql", verb])
+            .difference(&shared)
+            .cloned()
+            .collect();
+        assert_eq!(explained(&section(&format!("### `{verb}`"))), own, "{verb}");
+    }
+}
+
 #[test]
 fn deployments_set_what_exists() {
     let known: String = [

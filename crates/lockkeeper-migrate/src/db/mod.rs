@@ -14,6 +14,7 @@
 //! * [`Hand::open`] is one guarded update of the gate row. Nothing else opens.
 //! * Everything is idempotent: a new leader issues the same command again.
 
+pub mod create;
 mod error;
 pub mod mysql;
 mod open;

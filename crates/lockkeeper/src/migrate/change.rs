@@ -1,112 +1,93 @@
-//! What `up` and `down` share: plan, ask, take, migrate, tell.
+//! What `up`, `up-to`, `down` and `redo` share: plan, show, ask, migrate, tell.
 
 use lockkeeper_migrate::db::{Claim, DbError};
-use lockkeeper_migrate::engine::{self, EngineError, Prospect, Report, StepReport};
-use lockkeeper_migrate::plan::{self, Goal, Plan};
-use lockkeeper_migrate::source::Direction;
-use serde::Serialize;
+use lockkeeper_migrate::engine::{self, EngineError, Prospect, Report};
+use lockkeeper_migrate::plan::Goal;
 
-use super::flags::{Common, DsnArg};
+use super::flags::{ChangeArgs, Common, DsnArg, Intent};
 use super::job::{Job, Missing};
+use super::journey::{Course, Journey};
+use super::plan_view::PlanView;
 use super::progress::Reporter;
+use super::summary::Summary;
 use super::{failure, plan_text};
 use crate::exit::{Exit, Failure};
 use crate::output;
 use crate::prompt::{self, Answer};
 
-/// What `up` and `down` print.
-#[derive(Debug, Serialize)]
-struct Summary {
-    /// The database, without login.
-    target: String,
-    direction: Direction,
-    /// Version before, as it was when the plan was made.
-    from: Option<String>,
-    /// Version after.
-    to: Option<String>,
-    /// Steps that ran now.
-    ran: usize,
-    /// Steps that another runner had done when their turn came.
-    already: usize,
-    /// Notices and warnings of the server.
-    notices: usize,
-    /// Whether a person said no.
-    declined: bool,
-    /// What went wrong; `null` when nothing did.
-    error: Option<String>,
-    steps: Vec<StepReport>,
+/// What is to be done.
+#[derive(Debug)]
+pub(super) struct Change<'a> {
+    pub(super) course: Course,
+    /// Where to; for a redo, how far down.
+    pub(super) goal: Goal,
+    pub(super) dsn: &'a DsnArg,
+    pub(super) args: &'a ChangeArgs,
 }
 
-/// Plans the way to `goal`, shows it, asks, and goes it.
-pub(super) async fn run(
-    common: &Common,
-    dsn: &DsnArg,
-    direction: Direction,
-    goal: &Goal,
-) -> Result<Exit, Failure> {
-    let missing = match direction {
-        Direction::Up => Missing::Make,
-        Direction::Down => Missing::Refuse,
-    };
-    let job = common.job(dsn, missing)?;
-    let prospect = engine::prepare(&*job.database, &job.set, goal)
-        .await
-        .map_err(failure::of_engine)?;
-    let steps = prospect.plan.steps.len();
-    if steps == 0 {
-        finish(
-            common,
-            &job,
-            direction,
-            &prospect.plan,
-            Ok(Report::default()),
-            Answer::Yes,
-        )?;
-        return Ok(Exit::Ok);
+impl Change<'_> {
+    /// Plans the way, shows it, asks, and goes it.
+    pub(super) async fn run(&self, common: &Common) -> Result<Exit, Failure> {
+        let missing = match self.course {
+            Course::Up => Missing::Make,
+            Course::Down | Course::Redo => Missing::Refuse,
+        };
+        let job = common.job(self.dsn, missing)?;
+        let prospect = engine::prepare(&*job.database, &job.set, &self.goal)
+            .await
+            .map_err(failure::of_engine)?;
+        let journey = match self.course {
+            Course::Up | Course::Down => Journey::straight(self.course, prospect.plan.clone()),
+            Course::Redo => Journey::there_and_back(prospect.plan.clone()),
+        };
+        match self.args.intent() {
+            Intent::Show => show(common, &job, &prospect, &journey),
+            Intent::Do => go(common, &job, &prospect, &journey).await,
+        }
     }
-    show_plan(common, &job, &prospect)?;
-    if !common.answer.yes && prompt::ask(&question(direction, steps, &job))? == Answer::No {
-        finish(
-            common,
-            &job,
-            direction,
-            &prospect.plan,
-            Ok(Report::default()),
-            Answer::No,
-        )?;
-        return Ok(Exit::Ok);
-    }
-    let result = migrate(common, &job, &prospect.plan).await;
-    finish(common, &job, direction, &prospect.plan, result, Answer::Yes)?;
+}
+
+/// A dry run: the plan is the result.
+fn show(common: &Common, job: &Job, prospect: &Prospect, journey: &Journey) -> Result<Exit, Failure> {
+    let view = PlanView::of(job, prospect, &journey.plan);
+    output::print(common.answer.format, &view, |_| {
+        plan_text::whole(job, prospect, &journey.plan)
+    })?;
     Ok(Exit::Ok)
 }
 
-fn question(direction: Direction, steps: usize, job: &Job) -> String {
-    let migrations = if steps == 1 {
-        "1 migration".to_owned()
-    } else {
-        format!("{steps} migrations")
+async fn go(common: &Common, job: &Job, prospect: &Prospect, journey: &Journey) -> Result<Exit, Failure> {
+    let tell = |result, answer| finish(common, job, journey, result, answer);
+    if journey.plan.steps.is_empty() {
+        return tell(Ok(Report::default()), Answer::Yes);
+    }
+    show_before(common, job, prospect, journey)?;
+    if !common.answer.yes && prompt::ask(&question(journey, job))? == Answer::No {
+        return tell(Ok(Report::default()), Answer::No);
+    }
+    let result = migrate(common, job, journey).await;
+    tell(result, Answer::Yes)
+}
+
+fn question(journey: &Journey, job: &Job) -> String {
+    let migrations = match journey.migrations() {
+        1 => "1 migration".to_owned(),
+        several => format!("{several} migrations"),
     };
-    match direction {
-        Direction::Up => format!("Apply {migrations} to {}?", job.dsn),
-        Direction::Down => format!(
-            "Taking migrations back can lose data for good: back up first.\nTake {migrations} back on {}?",
+    const WARNING: &str = "Taking migrations back can lose data for good: back up first.";
+    match journey.course {
+        Course::Up => format!("Apply {migrations} to {}?", job.dsn),
+        Course::Down => format!("{WARNING}\nTake {migrations} back on {}?", job.dsn),
+        Course::Redo => format!(
+            "{WARNING}\nTake {migrations} back and apply again on {}?",
             job.dsn
         ),
     }
 }
 
 /// For people on standard output; with another format only when somebody is about to be asked.
-fn show_plan(common: &Common, job: &Job, prospect: &Prospect) -> Result<(), Failure> {
-    let rows = plan::status(&job.set, &prospect.inspection.ledger);
-    let text = format!(
-        "{} ({}), {} layout\n\n{}{}\n",
-        job.dsn,
-        prospect.inspection.server,
-        job.set.layout,
-        plan_text::status_table(&rows),
-        plan_text::statements(&prospect.plan)
-    );
+fn show_before(common: &Common, job: &Job, prospect: &Prospect, journey: &Journey) -> Result<(), Failure> {
+    let text = plan_text::whole(job, prospect, &journey.plan) + "\n";
     if common.answer.format.is_for_people() {
         return output::write(&text);
     }
@@ -116,17 +97,19 @@ fn show_plan(common: &Common, job: &Job, prospect: &Prospect) -> Result<(), Fail
     Ok(())
 }
 
-async fn migrate(common: &Common, job: &Job, plan: &Plan) -> Result<Report, Ended> {
+async fn migrate(common: &Common, job: &Job, journey: &Journey) -> Result<Report, Ended> {
     let reporter = Reporter::new();
     let who = who();
     let claim = Claim::Standalone { who: who.clone() };
-    let patience = common.limits.patience();
-    let taken = job.database.take(&claim, patience, &reporter).await;
+    let taken = job
+        .database
+        .take(&claim, common.limits.patience(), &reporter)
+        .await;
     let mut hand = taken.map_err(|error| Ended {
         report: Report::default(),
         failure: failure::of_take(error),
     })?;
-    let result = engine::migrate(&mut *hand, plan, job.set.layout, &who, &reporter).await;
+    let result = engine::migrate(&mut *hand, &journey.plan, job.set.layout, &who, &reporter).await;
     let released = hand.release().await;
     reporter.end();
     let report = result.map_err(Ended::from)?;
@@ -162,82 +145,23 @@ impl From<EngineError> for Ended {
 fn finish(
     common: &Common,
     job: &Job,
-    direction: Direction,
-    plan: &Plan,
+    journey: &Journey,
     result: Result<Report, Ended>,
     answer: Answer,
-) -> Result<(), Failure> {
+) -> Result<Exit, Failure> {
     let (report, failure) = match result {
         Ok(report) => (report, None),
         Err(ended) => (ended.report, Some(ended.failure)),
     };
-    let complete = failure.is_none() && answer == Answer::Yes;
-    let version =
-        |version: &Option<lockkeeper_core::version::SchemaVersion>| version.as_ref().map(ToString::to_string);
-    let reached = if complete {
-        version(&plan.to)
-    } else {
-        reached(direction, plan, &report)
-    };
-    let summary = Summary {
-        target: job.dsn.place(),
-        direction,
-        from: version(&plan.from),
-        to: reached,
-        ran: report.ran(),
-        already: report.steps.len() - report.ran(),
-        notices: report.notices(),
-        declined: answer == Answer::No,
-        error: failure.as_ref().map(Failure::message),
-        steps: report.steps,
-    };
-    output::print(common.answer.format, &summary, sentence)?;
-    failure.map_or(Ok(()), Err)
-}
-
-/// The version after some of the plan's steps.
-fn reached(direction: Direction, plan: &Plan, report: &Report) -> Option<String> {
-    let done = report.steps.len();
-    let version = match direction {
-        Direction::Up => done.checked_sub(1).map_or(plan.from.as_ref(), |last| {
-            plan.steps.get(last).map(|step| &step.migration.version)
-        }),
-        // Going down, the next step's version is the one that still stands.
-        Direction::Down => plan.steps.get(done).map(|step| &step.migration.version),
-    };
-    version.map(ToString::to_string)
-}
-
-fn sentence(summary: &Summary) -> String {
-    let version = summary.to.as_deref().unwrap_or("none");
-    let Summary {
-        ran,
-        already,
-        notices,
-        ..
-    } = summary;
-    if summary.declined {
-        return "declined, nothing was changed\n".to_owned();
-    }
-    if summary.error.is_none() && ran + already == 0 {
-        return format!("nothing to do, schema version {version}\n");
-    }
-    let done = match summary.direction {
-        Direction::Up => "applied",
-        Direction::Down => "taken back",
-    };
-    let mut text = format!("{ran} {done}, schema version {version}");
-    if *already > 0 {
-        text.push_str(&format!(", {already} done by another runner"));
-    }
-    if *notices > 0 {
-        text.push_str(&format!(", {notices} notices from the server"));
-    }
-    text + "\n"
+    let mut summary = Summary::of(job, journey, report);
+    summary.declined = answer == Answer::No;
+    summary.error = failure.as_ref().map(Failure::message);
+    output::print(common.answer.format, &summary, Summary::sentence)?;
+    failure.map_or(Ok(Exit::Ok), Err)
 }
 
 /// Who runs this, for the ledger and for others that wait.
-fn who() -> String {
+pub(super) fn who() -> String {
     let user = std::env::var("USER")
         .or_else(|_| std::env::var("LOGNAME"))
         .unwrap_or_else(|_| "unknown".to_owned());

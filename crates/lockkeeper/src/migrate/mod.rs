@@ -6,22 +6,32 @@
 //! | `verbs` | one file per verb: its own flags, and what it does |
 //! | `flags` | the flags that several verbs share, by what they are about |
 //! | `job` | what the flags lead to: DSN, directories, database |
-//! | `change` | what `up` and `down` share: plan, ask, take, migrate, tell |
+//! | `change` | what `up`, `up-to`, `down` and `redo` share: plan, show, ask, migrate, tell |
+//! | `journey` | the way of a change: its steps, and the version after each |
+//! | `summary` | what a change came to |
+//! | `look` | how a database stands beside its directory, once or until it is as wanted |
+//! | `naming` | what the next migration of a directory is called |
+//! | `plan_text`, `plan_view` | a plan as a person, and as a program reads it |
 //! | `diff_text` | how two schemas differ, as a person reads it |
-//! | `plan_text` | a plan as a person reads it |
 //! | `progress` | what is going on, on standard error |
 //! | `failure` | which exit code and hint an error gets |
 //!
-//! A new verb is a file in `verbs` with its `clap::Args` and a `run`, and a line in `sql::Verb`.
+//! A new verb is a file in `verbs` with its `clap::Args` and a `run`, and a line in `sql::Verb`. Its page is
+//! docs/migrate-sql.md, the shapes of its results are in docs/schema.
 
 mod change;
 mod diff_text;
 mod failure;
 mod flags;
 mod job;
+mod journey;
+mod look;
+mod naming;
 mod plan_text;
+mod plan_view;
 mod progress;
 mod sql;
+mod summary;
 mod verbs;
 
 use clap::Subcommand;

@@ -2,10 +2,25 @@
 
 use std::fmt::Write;
 
-use lockkeeper_migrate::plan::{Plan, StatusRow, Step, VersionStatus};
+use lockkeeper_migrate::engine::Prospect;
+use lockkeeper_migrate::plan::{self, Plan, StatusRow, Step, VersionStatus};
 use lockkeeper_migrate::source::TransactionMode;
 
+use super::job::Job;
 use crate::output;
+
+/// Where, how each version stands, and every statement.
+pub(super) fn whole(job: &Job, prospect: &Prospect, plan: &Plan) -> String {
+    let rows = plan::status(&job.set, &prospect.inspection.ledger);
+    format!(
+        "{} ({}), {} layout\n\n{}{}",
+        job.dsn,
+        prospect.inspection.server,
+        job.set.layout,
+        status_table(&rows),
+        statements(plan)
+    )
+}
 
 /// The status table.
 pub(super) fn status_table(rows: &[StatusRow]) -> String {
@@ -22,7 +37,7 @@ pub(super) fn status_table(rows: &[StatusRow]) -> String {
     output::table(&["Version", "Name", "Status"], &cells)
 }
 
-pub(super) fn status_name(status: VersionStatus) -> &'static str {
+fn status_name(status: VersionStatus) -> &'static str {
     match status {
         VersionStatus::Applied => "Applied",
         VersionStatus::Pending => "Pending",
@@ -33,7 +48,7 @@ pub(super) fn status_name(status: VersionStatus) -> &'static str {
 }
 
 /// Every statement of the plan, in the order they would run.
-pub(super) fn statements(plan: &Plan) -> String {
+fn statements(plan: &Plan) -> String {
     plan.steps.iter().map(step).collect()
 }
 

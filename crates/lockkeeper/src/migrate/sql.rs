@@ -3,14 +3,14 @@
 use clap::{Args, Subcommand};
 
 use super::flags::{Common, DsnArg};
-use super::verbs::{diff, down, status, up};
+use super::verbs::{create, diff, down, lint, new, plan, redo, status, up, up_to, validate, wait};
 use crate::exit::{Exit, Failure};
 
 /// Arguments of `lockkeeper migrate sql`.
 #[derive(Debug, Args)]
 #[command(
     after_help = "DSNs: postgres://USER:PASSWORD@HOST:PORT/DATABASE, mysql://…, sqlite://PATH (the file is made \
-                  when missing, by up only)."
+                  when missing, by up and create only). Every verb, flag, exit code and JSON shape: docs/migrate-sql.md."
 )]
 pub(crate) struct SqlArgs {
     #[command(flatten)]
@@ -24,12 +24,28 @@ pub(crate) struct SqlArgs {
 /// What to do.
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Make the database, its user and that user's grants, as far as they are missing
+    Create(create::CreateArgs),
+    /// Make the next migration's files, named as the directory's own tool would
+    New(new::NewArgs),
+    /// Show what up would do, statement by statement; exit code 3 when something is pending
+    Plan(plan::PlanArgs),
     /// Apply what is pending; shows the plan and asks first
     Up(up::UpArgs),
+    /// Apply what is pending up to a version
+    UpTo(up_to::UpToArgs),
     /// Take migrations back; this can lose data
     Down(down::DownArgs),
+    /// Take the newest migrations back and apply them again; this can lose data
+    Redo(redo::RedoArgs),
     /// Show which migrations are applied and which are pending (exit code 3)
     Status(status::StatusArgs),
+    /// Wait until nothing is pending, or until a version is reached
+    Wait(wait::WaitArgs),
+    /// Check the directory, and with a DSN the database against it; changes nothing
+    Validate(validate::ValidateArgs),
+    /// Tell what is worth a second look before it runs
+    Lint(lint::LintArgs),
     /// Compare the database's schema with another one (exit code 4 when they differ)
     Diff(diff::DiffArgs),
 }
@@ -48,9 +64,17 @@ impl SqlArgs {
 impl Verb {
     async fn run(self, common: &Common) -> Result<Exit, Failure> {
         match self {
+            Self::Create(args) => args.run(common).await,
+            Self::New(args) => args.run(common),
+            Self::Plan(args) => args.run(common).await,
             Self::Up(args) => args.run(common).await,
+            Self::UpTo(args) => args.run(common).await,
             Self::Down(args) => args.run(common).await,
+            Self::Redo(args) => args.run(common).await,
             Self::Status(args) => args.run(common).await,
+            Self::Wait(args) => args.run(common).await,
+            Self::Validate(args) => args.run(common).await,
+            Self::Lint(args) => args.run(common).await,
             Self::Diff(args) => args.run(common).await,
         }
     }

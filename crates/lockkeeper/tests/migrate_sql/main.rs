@@ -1,4 +1,4 @@
-//! `lockkeeper migrate sql`, as people and scripts call it: the real binary on SQLite files.
+//! `lockkeeper migrate sql`, as people and scripts call it: the real binary, most of it on SQLite files.
 
 #![expect(
     clippy::unwrap_used,
@@ -7,7 +7,12 @@
 
 mod bad_input;
 mod diff;
+mod lint;
 mod many;
+mod new;
 mod prompts;
 mod round_trip;
+mod schemas;
+mod servers;
 mod support;
+mod verbs;

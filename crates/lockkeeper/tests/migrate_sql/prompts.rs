@@ -65,6 +65,21 @@ fn down_warns_of_data_loss() {
 }
 
 #[test]
+fn redo_asks_and_declining_changes_nothing() {
+    let folder = Folder::new();
+    folder.ok(&["up", "--yes", DSN]);
+    folder.execute("INSERT INTO users (name) VALUES ('mine')");
+    let done = on_a_terminal(&folder, &format!("redo --steps 2 {DSN}"), "n\n");
+    assert_eq!(done.code, 0, "{done:?}");
+    assert!(
+        done.stdout
+            .contains("Take 2 migrations back and apply again on sqlite://app.db? [y/N]"),
+        "{done:?}"
+    );
+    assert_eq!(folder.value("SELECT count(*) FROM users"), 2);
+}
+
+#[test]
 fn without_a_terminal_a_yes_is_needed() {
     let folder = Folder::new();
     let done = folder.run(&["up", DSN]);

@@ -121,16 +121,15 @@ fn json_holds_the_whole_result_and_stands_alone() {
     assert_eq!(status.code, 3);
     let mut result = status.json();
     assert!(result["server"].take().as_str().unwrap().starts_with("SQLite 3."));
-    let row =
-        |version: &str, name: &str, status: &str| json!({"version": version, "name": name, "status": status});
+    let row = |version: &str, name: &str, status: &str, recorded: Option<&str>| json!({"version": version, "name": name, "status": status, "recorded": recorded});
     assert_eq!(
         result,
         json!({
             "target": "sqlite://app.db", "dialect": "sqlite", "server": null, "layout": "golang-migrate",
             "version": "3", "applied": 3, "pending": 1, "problem": null,
             "migrations": [
-                row("1", "users", "Applied"), row("2", "names", "Applied"), row("3", "index", "Applied"),
-                row("4", "more", "Pending"),
+                row("1", "users", "Applied", Some("ran")), row("2", "names", "Applied", Some("ran")), row("3", "index", "Applied", Some("ran")),
+                row("4", "more", "Pending", None),
             ],
         })
     );

@@ -3,6 +3,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | `database`, `hand` | the two traits |
+//! | `admin` | an administrator's session, which is no hand: for making a database |
 //! | `target`, `session`, `failure`, `text` | DSN and server; one session; its errors; safe SQL text |
 //! | `gate`, `take` | the gate row; taking it over |
 //! | `others`, `watch` | other sessions: named, watched, ended |
@@ -19,6 +20,7 @@
 //! is journalled statement by statement. And a trigger needs the table's definition for itself alone: so raising the
 //! barrier waits for readers too, in short tries, and ends those that outlast the patience.
 
+mod admin;
 mod apply;
 mod barrier;
 mod book;
@@ -44,4 +46,5 @@ mod variables;
 mod verify;
 mod watch;
 
+pub(super) use admin::MySqlAdmin;
 pub use database::MySqlDatabase;

@@ -2,6 +2,7 @@
 //!
 //! | module | what it holds |
 //! |---|---|
+//! | `admin` | an administrator's session, which is no hand: for making a database |
 //! | `session` | one session: opening it, its errors, whether a pooler is in between |
 //! | `identity` | which server this is |
 //! | `schema`, `shape` | lockkeeper's own tables: made, brought up to date, and checked |
@@ -18,6 +19,7 @@
 //! | `notices` | what the server says beside its answers |
 //! | `verify`, `clean_up`, `preflight` | the rest of the port |
 
+mod admin;
 mod apply;
 mod barrier;
 mod blockers;
@@ -41,6 +43,8 @@ mod take;
 mod units;
 mod verify;
 mod watch;
+
+pub(super) use admin::PostgresAdmin;
 
 use std::fmt;
 use std::time::Duration;

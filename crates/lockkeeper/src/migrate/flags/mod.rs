@@ -1,4 +1,4 @@
-//! The flags that several verbs share, by what they are about. All of them may stand before or after the verb.
+//! The flags that several verbs share, by what they are about. Those in [`Common`] may stand before or after the verb.
 //!
 //! | module | what it holds |
 //! |---|---|
@@ -6,16 +6,22 @@
 //! | `source` | which migrations: `--dir`, `--layout` |
 //! | `limits` | how long anything may take |
 //! | `answer` | what is asked and what is printed: `-y`, `--format` |
+//! | `change` | for verbs that change a database: `--dry-run` |
+//! | `version` | a schema version |
 
 mod answer;
+mod change;
 mod database;
 mod limits;
 mod source;
+mod version;
 
 pub(super) use answer::AnswerArgs;
+pub(super) use change::{ChangeArgs, Intent};
 pub(super) use database::{DatabaseArgs, DsnArg};
 pub(super) use limits::LimitArgs;
 pub(super) use source::SourceArgs;
+pub(super) use version::{version, version_or_none};
 
 use clap::Args;
 

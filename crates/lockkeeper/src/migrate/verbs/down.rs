@@ -2,11 +2,11 @@
 
 use clap::Args;
 use lockkeeper_migrate::plan::Goal;
-use lockkeeper_migrate::source::Direction;
 
 use crate::exit::{Exit, Failure};
-use crate::migrate::change;
-use crate::migrate::flags::{Common, DsnArg};
+use crate::migrate::change::Change;
+use crate::migrate::flags::{self, ChangeArgs, Common, DsnArg};
+use crate::migrate::journey::Course;
 
 #[derive(Debug, Args)]
 pub(in crate::migrate) struct DownArgs {
@@ -15,10 +15,25 @@ pub(in crate::migrate) struct DownArgs {
     /// How many migrations to take back
     #[arg(long, value_name = "N", default_value_t = 1)]
     steps: u32,
+    /// Take back everything above this version, which stays; `none` takes all back
+    #[arg(long, value_name = "VERSION", conflicts_with = "steps")]
+    to: Option<String>,
+    #[command(flatten)]
+    change: ChangeArgs,
 }
 
 impl DownArgs {
     pub(in crate::migrate) async fn run(self, common: &Common) -> Result<Exit, Failure> {
-        change::run(common, &self.dsn, Direction::Down, &Goal::DownSteps(self.steps)).await
+        let goal = match &self.to {
+            Some(text) => Goal::DownTo(flags::version_or_none(text)?),
+            None => Goal::DownSteps(self.steps),
+        };
+        let change = Change {
+            course: Course::Down,
+            goal,
+            dsn: &self.dsn,
+            args: &self.change,
+        };
+        change.run(common).await
     }
 }

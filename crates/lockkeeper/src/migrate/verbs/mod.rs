@@ -1,6 +1,14 @@
 //! One file per verb: its own flags, and what it does.
 
+pub(super) mod create;
 pub(super) mod diff;
 pub(super) mod down;
+pub(super) mod lint;
+pub(super) mod new;
+pub(super) mod plan;
+pub(super) mod redo;
 pub(super) mod status;
 pub(super) mod up;
+pub(super) mod up_to;
+pub(super) mod validate;
+pub(super) mod wait;

@@ -2,20 +2,28 @@
 
 use clap::Args;
 use lockkeeper_migrate::plan::Goal;
-use lockkeeper_migrate::source::Direction;
 
 use crate::exit::{Exit, Failure};
-use crate::migrate::change;
-use crate::migrate::flags::{Common, DsnArg};
+use crate::migrate::change::Change;
+use crate::migrate::flags::{ChangeArgs, Common, DsnArg};
+use crate::migrate::journey::Course;
 
 #[derive(Debug, Default, Args)]
 pub(in crate::migrate) struct UpArgs {
     #[command(flatten)]
     dsn: DsnArg,
+    #[command(flatten)]
+    change: ChangeArgs,
 }
 
 impl UpArgs {
     pub(in crate::migrate) async fn run(self, common: &Common) -> Result<Exit, Failure> {
-        change::run(common, &self.dsn, Direction::Up, &Goal::Latest).await
+        let change = Change {
+            course: Course::Up,
+            goal: Goal::Latest,
+            dsn: &self.dsn,
+            args: &self.change,
+        };
+        change.run(common).await
     }
 }

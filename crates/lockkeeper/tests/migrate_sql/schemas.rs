@@ -1,0 +1,52 @@
+//! What the verbs print is what the schemas in docs/schema say, no key more and none less.
+
+use std::path::Path;
+
+use boon::{Compiler, Schemas};
+use serde_json::Value;
+
+use super::support::{DSN, Folder};
+
+fn check(name: &str, value: &Value) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../docs/schema")
+        .join(format!("{name}.json"));
+    let schema: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let place = format!("http://localhost/{name}.json");
+    let mut compiler = Compiler::new();
+    compiler.add_resource(&place, schema).unwrap();
+    let mut schemas = Schemas::new();
+    let schema = compiler.compile(&place, &mut schemas).unwrap();
+    let outcome = schemas.validate(value, schema);
+    assert!(outcome.is_ok(), "{name}: {:#}\n{value:#}", outcome.unwrap_err());
+}
+
+#[test]
+fn results_have_the_shapes_that_are_documented() {
+    let folder = Folder::new();
+    folder.migration("4_vacuum", "VACUUM;", "");
+    let json = |args: &[&str]| folder.run(&[args, &["--format", "json"]].concat()).json();
+    check("create-sql", &json(&["create", DSN, "--print-sql"]));
+    check("create", &json(&["create", DSN]));
+    check("validate", &json(&["validate", "--dialect", "sqlite"]));
+    check("plan", &json(&["plan", DSN]));
+    check("change", &json(&["up-to", "3", "--yes", DSN]));
+    check("plan", &json(&["down", "--dry-run", DSN]));
+    check("change", &json(&["redo", "--yes", DSN]));
+    check("status", &json(&["status", DSN]));
+    check("lint", &json(&["lint", DSN]));
+    check("new", &json(&["new", "more"]));
+    folder.file("migrations/2_names.up.sql", "SELECT 3;");
+    check("status", &json(&["status", DSN]));
+    check("validate", &json(&["validate", DSN]));
+}
+
+#[test]
+#[should_panic(expected = "status")]
+fn a_key_that_no_schema_knows_is_found() {
+    let folder = Folder::new();
+    folder.ok(&["up", "--yes", DSN]);
+    let mut value = folder.ok(&["status", DSN, "--format", "json"]).json();
+    value["surprise"] = Value::Null;
+    check("status", &value);
+}
