@@ -10,9 +10,17 @@ use lockkeeper_migrate::source::Migration;
 
 use super::{Finding, Level, Rule};
 
-/// How long each migration's way up took in a rehearsal.
+/// How long each migration's way up took in a rehearsal, by its version and its up file's checksum: a file that was
+/// edited since was not rehearsed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Rehearsed(pub(crate) BTreeMap<SchemaVersion, Duration>);
+pub(crate) struct Rehearsed(pub(crate) BTreeMap<(SchemaVersion, String), Duration>);
+
+impl Rehearsed {
+    fn time_of(&self, migration: &Migration) -> Option<Duration> {
+        let key = (migration.version.clone(), migration.up.checksum.0.clone());
+        self.0.get(&key).copied()
+    }
+}
 
 /// How long writes may be refused, and what a rehearsal says of it.
 #[derive(Debug, Clone)]
@@ -27,15 +35,18 @@ impl Budget {
         if !needs_fence(dialect, migration) {
             return None;
         }
-        match self.rehearsed.0.get(&migration.version) {
+        match self.rehearsed.time_of(migration) {
             None => Some(finding(
                 migration,
                 Level::Note,
                 Rule::NotRehearsed,
-                format!("the rehearsal knows no version {}", migration.version),
+                format!(
+                    "the rehearsal does not know version {} as its file is now",
+                    migration.version
+                ),
                 "rehearse it, so that its time is known",
             )),
-            Some(took) if *took > self.limit => Some(finding(
+            Some(took) if took > self.limit => Some(finding(
                 migration,
                 Level::Error,
                 Rule::OverBudget,
@@ -56,7 +67,7 @@ impl Budget {
             .iter()
             .filter(|migration| needs_fence(dialect, migration));
         let times: Vec<Duration> = fenced
-            .filter_map(|migration| self.rehearsed.0.get(&migration.version).copied())
+            .filter_map(|migration| self.rehearsed.time_of(migration))
             .collect();
         let total: Duration = times.iter().sum();
         let last = migrations.last()?;

@@ -1,6 +1,8 @@
 //! A plan as a program reads it.
 
+use lockkeeper_migrate::dialect::Dialect;
 use lockkeeper_migrate::engine::Prospect;
+use lockkeeper_migrate::online::{self, Obstacle};
 use lockkeeper_migrate::plan::{Plan, Step};
 use lockkeeper_migrate::source::{Direction, TransactionMode};
 use serde::Serialize;
@@ -31,6 +33,8 @@ struct StepView {
     direction: Direction,
     path: String,
     transaction: TransactionMode,
+    /// What keeps it from running while writers go on; none: it may.
+    obstacles: Vec<Obstacle>,
     statements: Vec<StatementView>,
 }
 
@@ -50,14 +54,18 @@ impl PlanView {
             layout: job.set.layout.to_string(),
             from: plan.from.as_ref().map(ToString::to_string),
             to: plan.to.as_ref().map(ToString::to_string),
-            steps: plan.steps.iter().filter_map(StepView::of).collect(),
+            steps: plan
+                .steps
+                .iter()
+                .filter_map(|step| StepView::of(job.dsn.dialect(), step))
+                .collect(),
         }
     }
 }
 
 impl StepView {
     /// A plan holds no step without a script.
-    fn of(step: &Step) -> Option<Self> {
+    fn of(dialect: Dialect, step: &Step) -> Option<Self> {
         let script = step.migration.script(step.direction)?;
         let statements = script.statements.iter().map(|statement| StatementView {
             line: statement.line,
@@ -69,6 +77,7 @@ impl StepView {
             direction: step.direction,
             path: script.path.display().to_string(),
             transaction: script.transaction.clone(),
+            obstacles: online::obstacles(dialect, &script.statements),
             statements: statements.collect(),
         })
     }

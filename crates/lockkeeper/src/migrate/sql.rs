@@ -4,14 +4,11 @@ use clap::{Args, Subcommand};
 
 use super::flags::{Common, DsnArg};
 use super::verbs::{create, diff, down, lint, new, plan, redo, status, up, up_to, validate, wait};
-use crate::exit::{Exit, Failure};
+use crate::exit::{self, Exit, Failure};
 
 /// Arguments of `lockkeeper migrate sql`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "DSNs: postgres://USER:PASSWORD@HOST:PORT/DATABASE, mysql://…, sqlite://PATH (the file is made \
-                  when missing, by up and create only). Every verb, flag, exit code and JSON shape: docs/migrate-sql.md."
-)]
+#[command(after_help = after_help())]
 pub(crate) struct SqlArgs {
     #[command(flatten)]
     common: Common,
@@ -19,6 +16,14 @@ pub(crate) struct SqlArgs {
     dsn: DsnArg,
     #[command(subcommand)]
     verb: Option<Verb>,
+}
+
+fn after_help() -> String {
+    format!(
+        "DSNs: postgres://USER:PASSWORD@HOST:PORT/DATABASE, mysql://…, sqlite://PATH (the file is made when missing, \
+         by up and create only).\n\n{}\n\nEvery verb, flag and JSON shape: docs/migrate-sql.md.",
+        exit::help()
+    )
 }
 
 /// What to do.

@@ -1,5 +1,6 @@
 //! `lint` from the command line: what is looked at, and how it ends.
 
+use lockkeeper_migrate::source::Checksum;
 use serde_json::json;
 
 use super::support::{DSN, Folder};
@@ -57,10 +58,13 @@ fn with_a_database_only_what_is_pending_is_looked_at() {
 #[test]
 fn a_rehearsals_report_is_held_against_the_budget() {
     let folder = Folder::new();
-    let report = json!({"steps": [
-        {"version": "2", "direction": "up", "duration_ms": 900},
-        {"version": "2", "direction": "down", "duration_ms": 90_000},
-        {"version": "3", "direction": "up", "duration_ms": 1},
+    let trial = |version: &str, up: &str, ms: u64| {
+        let checksum = Checksum::of(up).0;
+        json!({"version": version, "checksum": checksum, "up": {"duration_ms": ms}, "down": {"duration_ms": 90_000}})
+    };
+    let report = json!({"migrations": [
+        trial("2", "INSERT INTO users (name) VALUES ('a;b');", 900),
+        trial("3", "CREATE INDEX names ON users (name);", 1),
     ]});
     folder.file("report.json", &report.to_string());
     let over = |budget: &str| {
@@ -83,6 +87,10 @@ fn a_rehearsals_report_is_held_against_the_budget() {
             .contains("error: over-budget: took 900 ms in the rehearsal"),
         "{done:?}"
     );
+    folder.migration("2_names", "INSERT INTO users (name) VALUES ('other');", "");
+    let edited = over("500ms");
+    assert_eq!(edited.code, 0, "{edited:?}");
+    assert!(edited.stdout.contains("note: not-rehearsed: "), "{edited:?}");
     let alone = folder.run(&["lint", "--dialect", "sqlite", "--budget", "1s"]);
     assert_eq!(alone.code, 2, "{alone:?}");
     folder.file("report.json", "{}");

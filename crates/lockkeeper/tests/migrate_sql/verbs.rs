@@ -24,8 +24,14 @@ fn plan_says_what_up_would_do_and_changes_nothing() {
         json!({
             "version": "2", "name": "names", "direction": "up", "path": "./migrations/2_names.up.sql",
             "transaction": {"mode": "transactional"},
+            "obstacles": [{"line": 1, "why": "INSERT INTO changes rows that others may be changing"}],
             "statements": [{"line": 1, "text": "INSERT INTO users (name) VALUES ('a;b')"}],
         })
+    );
+    assert_eq!(
+        plan["steps"][0]["obstacles"],
+        json!([]),
+        "a new table is nobody's"
     );
     assert_eq!(
         plan["steps"][3]["transaction"],

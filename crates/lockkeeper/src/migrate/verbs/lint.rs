@@ -8,7 +8,7 @@ use lockkeeper_core::version::SchemaVersion;
 use lockkeeper_migrate::dialect::Dialect;
 use lockkeeper_migrate::dsn::Dsn;
 use lockkeeper_migrate::plan::{self, VersionStatus};
-use lockkeeper_migrate::source::{Direction, Migration, MigrationSet};
+use lockkeeper_migrate::source::{Migration, MigrationSet};
 use serde::{Deserialize, Serialize};
 
 use crate::exit::{Exit, Failure};
@@ -130,32 +130,32 @@ async fn pending<'a>(
 /// What is read of a rehearsal's report.
 #[derive(Debug, Deserialize)]
 struct Rehearsal {
-    steps: Vec<RehearsedStep>,
+    migrations: Vec<Trial>,
 }
 
 #[derive(Debug, Deserialize)]
-struct RehearsedStep {
+struct Trial {
     version: SchemaVersion,
-    direction: Direction,
+    checksum: String,
+    up: Run,
+}
+
+#[derive(Debug, Deserialize)]
+struct Run {
     duration_ms: u64,
 }
 
-/// The first time that each migration went up.
+/// How long the first way up of each migration took.
 fn rehearsed(file: &Path) -> Result<Rehearsed, Failure> {
     let unreadable =
         |error: String| Failure::usage(format!("read the rehearsal {}: {error}", file.display()));
     let text = std::fs::read_to_string(file).map_err(|error| unreadable(error.to_string()))?;
     let rehearsal: Rehearsal = serde_json::from_str(&text).map_err(|error| unreadable(error.to_string()))?;
-    let mut rehearsed = Rehearsed::default();
-    for step in rehearsal
-        .steps
-        .into_iter()
-        .filter(|step| step.direction == Direction::Up)
-    {
-        let took = Duration::from_millis(step.duration_ms);
-        rehearsed.0.entry(step.version).or_insert(took);
-    }
-    Ok(rehearsed)
+    let times = rehearsal.migrations.into_iter().map(|trial| {
+        let took = Duration::from_millis(trial.up.duration_ms);
+        ((trial.version, trial.checksum), took)
+    });
+    Ok(Rehearsed(times.collect()))
 }
 
 impl Linted {
