@@ -10,7 +10,7 @@ export PATH := $(LOCKKEEPER_TOOLS):$(PATH)
 # Arguments for the demo, for example: make demo ARGS="--agents 10"
 ARGS ?=
 
-.PHONY: help setup demo test test-full lint fmt
+.PHONY: help setup demo bench-adapter test test-full lint fmt
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ test: lint build ## Formatting, lints, unit, conformance, end-to-end and doc tes
 
 test-full: lint build ## The same and the tests that take long
 	LOCKKEEPER_TEST_FULL=1 cargo test --workspace --locked
+
+bench-adapter: setup ## Cost of the agent's sqlx adapter over bare sqlx, into target/bench/adapter.json
+	cargo run --release --locked -p lockkeeper-agent --features sqlx --example bench-adapter
 
 # The end-to-end tests start the program, which `cargo test` alone does not build. With all targets the
 # features of the dependencies are the ones that the tests use, so nothing is compiled twice.

@@ -42,6 +42,7 @@ wanted_packages() {
     has_postgres || echo postgresql
     has mariadbd || echo mariadb-server
     has mariadb || echo mariadb-client
+    has pgbouncer || echo pgbouncer
     has sqlite3 || echo sqlite3
     has setpriv || echo util-linux
     if ! has_python_tools; then
@@ -159,6 +160,7 @@ check_test() {
     has_postgres || lacks "PostgreSQL server: Debian package postgresql"
     has mariadbd || lacks "MariaDB server: Debian package mariadb-server"
     has mariadb || lacks "MariaDB client: Debian package mariadb-client"
+    has pgbouncer || lacks "PgBouncer: Debian package pgbouncer"
     has sqlite3 || lacks "sqlite3: Debian package sqlite3"
     has setpriv || lacks "setpriv: Debian package util-linux"
 }

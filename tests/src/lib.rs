@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`etcd`] | a cluster of one or three members, release 3.4 or 3.5 |
 //! | [`postgres`], [`mariadb`] | a database server, its DSNs, databases and an unprivileged role |
+//! | [`pgbouncer`] | a pooler in transaction mode |
 //! | [`cli`] | the `lockkeeper` program, run to its end or kept running |
 //! | [`grpcurl`] | a gRPC client that knows nothing about our code |
 //! | [`process`] | a child process that can be stopped, frozen and killed |
@@ -22,6 +23,7 @@ pub mod etcd;
 pub mod grpcurl;
 pub mod http;
 pub mod mariadb;
+pub mod pgbouncer;
 pub mod ports;
 pub mod postgres;
 pub mod process;

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, Result, bail};
 
@@ -14,8 +15,10 @@ pub(crate) fn fill(key: &str, target: &Path, initialise: impl FnOnce(&Path) -> R
         return copy(&cached, target);
     }
     initialise(target)?;
-    // Other test processes may do the same now: each copies aside, and a rename makes the first one visible.
-    let aside = cache_folder().join(format!(".{key}-{}", std::process::id()));
+    // Other tests may do the same now: each copies aside, and a rename makes the first one visible.
+    static COPIES: AtomicU64 = AtomicU64::new(0);
+    let copy_number = COPIES.fetch_add(1, Ordering::Relaxed);
+    let aside = cache_folder().join(format!(".{key}-{}-{copy_number}", std::process::id()));
     copy(target, &aside)?;
     if std::fs::rename(&aside, &cached).is_err() {
         std::fs::remove_dir_all(&aside).with_context(|| format!("remove {}", aside.display()))?;

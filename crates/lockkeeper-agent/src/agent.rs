@@ -14,6 +14,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::builder::{AgentBuilder, Config};
 use crate::clock::Clock;
 use crate::error::AgentError;
+use crate::gate_row::{self, Watched};
 use crate::link;
 use crate::permit::Permit;
 use crate::shared::{LinkState, Shared};
@@ -50,7 +51,15 @@ impl Agent {
     ) -> Self {
         let shared = Arc::new(Shared::new(clock, &config.targets, config.continue_trace.clone()));
         let leaving = CancellationToken::new();
-        let task = runtime.spawn(link::run(Arc::new(config), Arc::clone(&shared), leaving.clone()));
+        let watched = Watched::all(&shared, &config);
+        let run = link::run(Arc::new(config), Arc::clone(&shared), leaving.clone());
+        let rows = Arc::clone(&shared);
+        let task = runtime.spawn(async move {
+            tokio::select! {
+                () = run => {}
+                () = gate_row::watch(&rows, &watched) => {}
+            }
+        });
         Self {
             shared,
             leaving,

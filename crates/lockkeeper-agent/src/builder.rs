@@ -15,6 +15,7 @@ use crate::agent::Agent;
 use crate::clock::{BootClock, Clock};
 use crate::coordinators::Coordinator;
 use crate::error::{AgentError, BuildError};
+use crate::gate_row::RowReader;
 use crate::shared::ContinueTrace;
 use crate::target::TargetConfig;
 use crate::versions::Versions;
@@ -38,6 +39,7 @@ pub struct AgentBuilder {
     coordinators: Vec<String>,
     targets: Vec<(String, Versions)>,
     on_loss: Vec<(String, OnLoss)>,
+    gate_rows: Vec<RowReader>,
     write_timeout: Option<Duration>,
     add_metadata: Option<AddMetadata>,
     continue_trace: Option<ContinueTrace>,
@@ -55,6 +57,7 @@ impl Default for AgentBuilder {
             coordinators: Vec::new(),
             targets: Vec::new(),
             on_loss: Vec::new(),
+            gate_rows: Vec::new(),
             write_timeout: None,
             add_metadata: None,
             continue_trace: None,
@@ -113,6 +116,35 @@ impl AgentBuilder {
     /// safe only where the target has a barrier.
     pub fn on_loss(mut self, target: impl Into<String>, policy: OnLoss) -> Self {
         self.on_loss.push((target.into(), policy));
+        self
+    }
+
+    /// A way to the target's own gate row. While no coordinator answers, the agent reads there whether the gate is
+    /// open, and at which version: so it can also *start* without a coordinator. It goes on without one as with
+    /// [`OnLoss::GoOn`], which this implies: only for targets with a barrier. `order` is how the target's migration
+    /// layout orders versions (`lexical` for pop, `numeric` for golang-migrate).
+    #[cfg(feature = "sqlx")]
+    pub fn gate_row<DB: crate::sqlx::Gated>(
+        mut self,
+        target: impl Into<String>,
+        order: lockkeeper_core::version::VersionOrder,
+        pool: &::sqlx::Pool<DB>,
+    ) -> Self {
+        let (target, pool) = (target.into(), pool.clone());
+        let read = move || {
+            let pool = pool.clone();
+            let reading = async move {
+                let mut conn = pool.acquire().await.map_err(|e| e.to_string())?;
+                DB::look(&mut conn).await.map_err(|e| e.to_string())
+            };
+            Box::pin(reading) as crate::gate_row::Reading
+        };
+        self.on_loss.push((target.clone(), OnLoss::GoOn));
+        self.gate_rows.push(RowReader {
+            target,
+            order,
+            read: Arc::new(read),
+        });
         self
     }
 
@@ -187,6 +219,7 @@ impl AgentBuilder {
             identity,
             coordinators: coordinators.collect::<Result<_, _>>()?,
             targets: check_targets(self.targets, &self.on_loss)?,
+            gate_rows: self.gate_rows,
             add_metadata: self.add_metadata,
             continue_trace: self.continue_trace,
         })
@@ -242,6 +275,7 @@ pub(crate) struct Config {
     pub(crate) identity: Identity,
     pub(crate) coordinators: Vec<Coordinator>,
     pub(crate) targets: Vec<TargetConfig>,
+    pub(crate) gate_rows: Vec<RowReader>,
     add_metadata: Option<AddMetadata>,
     pub(crate) continue_trace: Option<ContinueTrace>,
 }

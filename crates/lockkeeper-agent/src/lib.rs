@@ -27,7 +27,9 @@
 //! The agent looks for another one, and keeps what it knows. Meanwhile permits are handed out until the write lease
 //! ends ([`OnLoss::Stop`], the default, ten seconds at most), or for as long as the gate was last seen open
 //! ([`OnLoss::GoOn`], only for targets whose database itself refuses writes while the gate is closed). An agent that
-//! *starts* without a coordinator waits for one.
+//! *starts* without a coordinator waits for one, unless it was given a way to the target's own gate row
+//! (`AgentBuilder::gate_row`, feature `sqlx`): it then writes when that says that the gate is open at a version that
+//! fits.
 //!
 //! # What a permit is, and is not
 //!
@@ -40,6 +42,7 @@ mod builder;
 mod clock;
 mod coordinators;
 mod error;
+mod gate_row;
 mod link;
 mod permit;
 mod refusal;
@@ -56,10 +59,11 @@ pub use agent::{Agent, SHUTDOWN_GRACE};
 pub use builder::{AgentBuilder, TARGETS_MAX, WaitError};
 pub use clock::{BootClock, Clock};
 pub use error::{AgentError, BuildError};
+pub use gate_row::{Carried, GateRow};
 pub use lockkeeper_core::epoch::GateEpoch;
 pub use lockkeeper_core::permits::{Cause, Fence, OnLoss, TargetView};
 pub use lockkeeper_core::time::Instant;
-pub use lockkeeper_core::version::{SchemaVersion, VersionRange};
+pub use lockkeeper_core::version::{SchemaVersion, VersionOrder, VersionRange};
 pub use permit::Permit;
 pub use refusal::{Refusal, Refused, WriteError};
 pub use shared::LinkState;

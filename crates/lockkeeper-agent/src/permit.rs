@@ -71,6 +71,18 @@ impl Permit {
             .is_some_and(|deadline| deadline <= self.shared.now())
     }
 
+    /// What write transactions of this gate epoch carry, if it is known.
+    #[cfg(feature = "sqlx")]
+    pub(crate) fn carried(&self) -> Option<crate::gate_row::Carried> {
+        self.target.carried(self.taken.gate_epoch)
+    }
+
+    /// Keeps what write transactions of this gate epoch carry.
+    #[cfg(feature = "sqlx")]
+    pub(crate) fn learned(&self, carried: &crate::gate_row::Carried) {
+        self.target.learned(self.taken.gate_epoch, carried.clone());
+    }
+
     /// Waits until the target is fenced or the lease has run out, and says why. Long work should end then, since a
     /// rollout waits for it.
     pub async fn revoked(&self) -> Fence {

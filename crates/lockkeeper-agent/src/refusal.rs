@@ -89,7 +89,7 @@ impl Agent {
 }
 
 /// Ends when the permit's deadline has passed; looks again after each wait, since renewals move it on.
-async fn deadline(permit: &Permit) {
+pub(crate) async fn deadline(permit: &Permit) {
     while let Some(left) = permit.remaining() {
         if left.is_zero() {
             return;
@@ -101,14 +101,14 @@ async fn deadline(permit: &Permit) {
 
 /// Counts refusals under one gate epoch.
 #[derive(Debug, Default)]
-struct Patience {
+pub(crate) struct Patience {
     gate_epoch: GateEpoch,
     refusals: u32,
 }
 
 impl Patience {
     /// How long to pause after a refusal under `gate_epoch`; `None`: it is enough.
-    fn refused(&mut self, gate_epoch: GateEpoch) -> Option<Duration> {
+    pub(crate) fn refused(&mut self, gate_epoch: GateEpoch) -> Option<Duration> {
         if gate_epoch != self.gate_epoch {
             *self = Self {
                 gate_epoch,

@@ -28,6 +28,9 @@ pub(crate) struct Target {
     pub(crate) retry: Notify,
     /// Rung when the last permit comes back.
     pub(crate) idle: Notify,
+    /// What write transactions of one gate epoch carry, once it was read.
+    #[cfg(feature = "sqlx")]
+    carried: Mutex<Option<(GateEpoch, crate::gate_row::Carried)>>,
     /// The fence as a part of the rollout's trace: ends when writes may go on.
     fence_span: Mutex<Option<(GateEpoch, Span)>>,
 }
@@ -42,8 +45,25 @@ impl Target {
             view,
             retry: Notify::new(),
             idle: Notify::new(),
+            #[cfg(feature = "sqlx")]
+            carried: Mutex::new(None),
             fence_span: Mutex::new(None),
         }
+    }
+
+    #[cfg(feature = "sqlx")]
+    pub(crate) fn carried(&self, gate_epoch: GateEpoch) -> Option<crate::gate_row::Carried> {
+        let known = self.carried.lock().unwrap_or_else(PoisonError::into_inner);
+        known
+            .as_ref()
+            .filter(|(epoch, _)| *epoch == gate_epoch)
+            .map(|(_, carried)| carried.clone())
+    }
+
+    #[cfg(feature = "sqlx")]
+    pub(crate) fn learned(&self, gate_epoch: GateEpoch, carried: crate::gate_row::Carried) {
+        let mut known = self.carried.lock().unwrap_or_else(PoisonError::into_inner);
+        *known = Some((gate_epoch, carried));
     }
 
     /// The state machine. Held for a few instructions, never across an await; a panic elsewhere leaves it usable,

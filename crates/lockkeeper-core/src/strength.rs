@@ -14,6 +14,29 @@ pub enum Strength {
     /// While the gate is closed the database itself refuses every writer, agent or not.
     #[default]
     Barrier,
+    /// Besides, a write transaction carries the gate epoch that it was admitted under, and the database refuses an
+    /// old one: also a write that was admitted before a fence and arrives after the opening.
+    Epoch,
+}
+
+impl Strength {
+    /// Whether the database itself refuses writers while the gate is closed.
+    #[must_use]
+    pub fn has_barrier(self) -> bool {
+        match self {
+            Self::Cooperative => false,
+            Self::Barrier | Self::Epoch => true,
+        }
+    }
+
+    /// Whether the database refuses a write that carries an old gate epoch.
+    #[must_use]
+    pub fn has_epoch(self) -> bool {
+        match self {
+            Self::Cooperative | Self::Barrier => false,
+            Self::Epoch => true,
+        }
+    }
 }
 
 impl fmt::Display for Strength {
@@ -21,13 +44,14 @@ impl fmt::Display for Strength {
         f.pad(match self {
             Self::Cooperative => "cooperative",
             Self::Barrier => "barrier",
+            Self::Epoch => "epoch",
         })
     }
 }
 
 /// A text that names no strength.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no fence strength (expected cooperative or barrier)")]
+#[error("{0:?} is no fence strength (expected cooperative, barrier or epoch)")]
 pub struct StrengthError(String);
 
 impl FromStr for Strength {
@@ -36,7 +60,23 @@ impl FromStr for Strength {
         match text {
             "cooperative" => Ok(Self::Cooperative),
             "barrier" => Ok(Self::Barrier),
+            "epoch" => Ok(Self::Epoch),
             _ => Err(StrengthError(text.to_owned())),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strengths_are_ordered_and_named() {
+        let all = [Strength::Cooperative, Strength::Barrier, Strength::Epoch];
+        assert!(all.is_sorted());
+        for strength in all {
+            assert_eq!(strength.to_string().parse(), Ok(strength));
+        }
+        assert!("strong".parse::<Strength>().is_err());
     }
 }

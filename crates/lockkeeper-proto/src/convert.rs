@@ -110,6 +110,7 @@ impl From<Strength> for v1::Strength {
         match strength {
             Strength::Cooperative => Self::Cooperative,
             Strength::Barrier => Self::Barrier,
+            Strength::Epoch => Self::Epoch,
         }
     }
 }
@@ -119,6 +120,7 @@ impl From<v1::Strength> for Strength {
         match strength {
             v1::Strength::Cooperative => Self::Cooperative,
             v1::Strength::Unspecified | v1::Strength::Barrier => Self::Barrier,
+            v1::Strength::Epoch => Self::Epoch,
         }
     }
 }

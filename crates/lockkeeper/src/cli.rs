@@ -6,7 +6,7 @@ use tracing::Instrument;
 
 use crate::agent;
 use crate::exit::{self, Exit, Failure};
-use crate::{completions, demo, fleet, migrate, rollout, serve, store, target};
+use crate::{completions, demo, fence, fleet, migrate, rollout, serve, store, target};
 
 /// Closes the gates, changes the level, checks it, and only then opens the gates: schema migrations for a fleet
 /// of service replicas and the databases they write to.
@@ -33,6 +33,9 @@ enum Command {
     Fleet(fleet::FleetCommand),
     /// Move coordination state
     Store(store::StoreCommand),
+    /// Look at a target's fence, or release it, without coordinators and store
+    #[command(subcommand)]
+    Fence(fence::FenceCommand),
     /// Register a program that embeds no agent
     #[command(subcommand)]
     Agent(agent::AgentCommand),
@@ -65,6 +68,7 @@ impl Command {
             Self::Target(_)
             | Self::Rollout(_)
             | Self::Fleet(_)
+            | Self::Fence(_)
             | Self::Store(_)
             | Self::Migrate(_)
             | Self::Completions(_) => "warn",
@@ -83,6 +87,7 @@ impl Command {
                 Self::Fleet(command) => command.run().await,
                 Self::Store(command) => command.run().await,
                 Self::Migrate(command) => command.run().await,
+                Self::Fence(command) => command.run().await,
                 Self::Agent(command) => command.run().await,
                 Self::Demo(command) => command.run().await,
                 Self::Completions(command) => command.run(),
@@ -99,6 +104,7 @@ impl Command {
             Self::Fleet(_) => "lockkeeper fleet",
             Self::Store(_) => "lockkeeper store",
             Self::Migrate(_) => "lockkeeper migrate",
+            Self::Fence(_) => "lockkeeper fence",
             Self::Agent(_) => "lockkeeper agent",
             Self::Demo(_) => "lockkeeper demo",
             Self::Completions(_) => "lockkeeper completions",

@@ -6,6 +6,7 @@ mod client;
 mod completions;
 mod demo;
 mod exit;
+mod fence;
 mod fleet;
 mod lint;
 mod migrate;

@@ -48,7 +48,13 @@ pub async fn database(spec: &TargetSpec) -> Result<Box<dyn Database>, AccessErro
             declared: declared.clone(),
             found,
         }),
-        Some(_) | None => Ok(db::open(&dsn, DatabaseOptions::default())),
+        Some(_) | None => Ok(db::open(
+            &dsn,
+            DatabaseOptions {
+                strength: spec.strength,
+                ..DatabaseOptions::default()
+            },
+        )),
     }
 }
 

@@ -10,7 +10,7 @@ use lockkeeper_core::epoch::GateEpoch;
 use lockkeeper_core::gate::{Gate, Verification};
 use lockkeeper_core::id::TargetName;
 use lockkeeper_core::spec::TargetSpec;
-use lockkeeper_migrate::db::{Database, Inspection};
+use lockkeeper_migrate::db::{Claim, Database, Inspection, Silent, TakeError};
 use lockkeeper_migrate::{engine, plan};
 use tokio::task::JoinSet;
 use tracing::{info, warn};
@@ -24,6 +24,9 @@ use crate::records::{Stored, key};
 
 /// First and longest pause between two tries to reach a declared target.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
+
+/// How long taking a target may wait for its row.
+const ARM_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why a target's gate does not follow from the target yet.
 #[derive(Debug, thiserror::Error)]
@@ -88,6 +91,16 @@ async fn settle_one(leader: Arc<Leader>, name: TargetName) -> TargetName {
     name
 }
 
+/// Takes the target once, which gives its gate the epoch table: writers then carry an epoch from the first grant on.
+async fn arm(leader: &Leader, database: &dyn Database) -> Result<(), TakeError> {
+    let claim = Claim::Leader {
+        epoch: leader.writer.epoch(),
+        id: leader.id,
+    };
+    let hand = database.take(&claim, ARM_PATIENCE, &Silent).await?;
+    Ok(hand.release().await?)
+}
+
 /// Looks at the target, and makes its gate what the target says where the store does not know better.
 async fn settle(leader: &Leader, spec: &TargetSpec) -> Result<(), AdoptError> {
     let failed = |text: String| AdoptError::Target(text);
@@ -131,6 +144,9 @@ async fn adopt(
         )));
     }
     plan::verify(&migrations.set, &inspection.ledger, version.as_ref()).map_err(|e| failed(e.to_string()))?;
+    if spec.strength.has_epoch() {
+        arm(leader, database).await.map_err(|e| failed(e.to_string()))?;
+    }
     let in_target = inspection.gate_row.map_or(GateEpoch::ZERO, |row| row.gate_epoch);
     // A target of this name that was removed: agents that have heard its gate epochs ignore lower ones.
     let retired = leader

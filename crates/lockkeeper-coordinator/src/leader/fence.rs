@@ -37,7 +37,7 @@ pub async fn drain(
         let now = leader.clock.now();
         observe(&mut watch, &view.borrow_and_update(), target, &listed, now);
         let mut pending = watch.pending(now);
-        if strength >= Strength::Barrier {
+        if strength.has_barrier() {
             // The barrier proves it by itself: only who can still answer is worth waiting for. Agents whose
             // coordinator has vanished are connected to another one by now, and answer there.
             pending.retain(|p| matches!(p, Pending::Silent(_) | Pending::Stragglers(..)));

@@ -124,7 +124,7 @@ pub fn step(target: &Target, event: Event) -> Result<Target, Rejected> {
 
         // Writers may have written since: nothing here may be continued without a person.
         (
-            Fencing | Migrating | Verifying(_) | RollingBack | Held(HeldAt::Fenced),
+            Fencing | Migrating | Verifying(_) | Opening(_) | RollingBack | Held(HeldAt::Fenced),
             Event::GateFoundOpen(reason),
         ) => because(Held(HeldAt::ReleasedByHand), reason),
         (_, Event::GateFoundOpen(_)) => rejected("an open gate row"),

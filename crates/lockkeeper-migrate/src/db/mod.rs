@@ -14,6 +14,7 @@
 //! * [`Hand::open`] is one guarded update of the gate row. Nothing else opens.
 //! * Everything is idempotent: a new leader issues the same command again.
 
+mod break_glass;
 pub mod create;
 mod error;
 pub mod mysql;
@@ -22,11 +23,15 @@ pub mod postgres;
 pub mod sqlite;
 mod types;
 
+pub use break_glass::{
+    BreakGlass, ExecutorState, FenceState, Living, Release, ReleaseError, Released, break_glass,
+};
 pub use error::{ApplyError, DbError, TakeError};
 pub use open::open;
 pub use types::{
     Applied, BarrierReport, Blocker, Books, Claim, DatabaseOptions, Event, ExecutorId, Finding, FindingLevel,
-    GateRow, Inspection, LedgerWrite, Notice, Observer, Provenance, ServerIdentity, Silent, VerifyOutcome,
+    GateRow, Inspection, LedgerWrite, NO_EPOCH_TABLE, Notice, Observer, Provenance, ServerIdentity, Silent,
+    VerifyOutcome,
 };
 
 use std::fmt;

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use lockkeeper_core::epoch::{GateEpoch, LeaderEpoch};
+use lockkeeper_core::strength::Strength;
 use lockkeeper_core::version::SchemaVersion;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -25,6 +26,8 @@ pub struct DatabaseOptions {
     pub create_if_missing: bool,
     /// Where this target records what is applied.
     pub ledger: LedgerChoice,
+    /// Strength of the fences that are raised here. At [`Strength::Epoch`] a gate has its epoch table.
+    pub strength: Strength,
 }
 
 impl Default for DatabaseOptions {
@@ -35,6 +38,7 @@ impl Default for DatabaseOptions {
             statement_timeout: None,
             create_if_missing: false,
             ledger: LedgerChoice::Own,
+            strength: Strength::default(),
         }
     }
 }
@@ -171,6 +175,24 @@ pub struct Finding {
     pub message: String,
     /// What to do about it: the exact statement where there is one.
     pub remedy: String,
+}
+
+/// Code of the finding that writers cannot carry the epoch of the gate that is open now.
+pub const NO_EPOCH_TABLE: &str = "no-epoch-table";
+
+/// The target is of strength EPOCH, and its gate was opened before it was.
+pub(crate) fn no_epoch_table() -> Finding {
+    Finding {
+        level: FindingLevel::Warning,
+        code: NO_EPOCH_TABLE.to_owned(),
+        message:
+            "writers carry no gate epoch yet: the gate was opened before the target was of strength epoch"
+                .to_owned(),
+        remedy:
+            "run a rollout that requires barrier: its opening brings the epoch table; or remove the target \
+                 and declare it again"
+                .to_owned(),
+    }
 }
 
 /// A session or transaction that something is being waited for.

@@ -158,6 +158,8 @@ pub enum Strength {
     Cooperative = 1,
     /// The database itself refuses every writer while the gate is closed.
     Barrier = 2,
+    /// Besides, write transactions carry their gate epoch, and the database refuses an old one.
+    Epoch = 3,
 }
 impl Strength {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -169,6 +171,7 @@ impl Strength {
             Self::Unspecified => "STRENGTH_UNSPECIFIED",
             Self::Cooperative => "STRENGTH_COOPERATIVE",
             Self::Barrier => "STRENGTH_BARRIER",
+            Self::Epoch => "STRENGTH_EPOCH",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -177,6 +180,7 @@ impl Strength {
             "STRENGTH_UNSPECIFIED" => Some(Self::Unspecified),
             "STRENGTH_COOPERATIVE" => Some(Self::Cooperative),
             "STRENGTH_BARRIER" => Some(Self::Barrier),
+            "STRENGTH_EPOCH" => Some(Self::Epoch),
             _ => None,
         }
     }

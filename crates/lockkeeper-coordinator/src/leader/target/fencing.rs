@@ -7,7 +7,6 @@ use lockkeeper_core::epoch::GateEpoch;
 use lockkeeper_core::id::SessionId;
 use lockkeeper_core::lease::with_margin;
 use lockkeeper_core::rollout::{Event, State};
-use lockkeeper_core::strength::Strength;
 use lockkeeper_core::time::WallTime;
 use lockkeeper_core::version::SchemaVersion;
 use lockkeeper_migrate::db::{Claim, DbError, Hand, TakeError};
@@ -133,10 +132,7 @@ impl TargetDriver {
             )));
         };
         if self.hand()?.gate_row().opened >= epoch {
-            self.released_at = self.version_in_ledger().await?;
-            let reason =
-                format!("the target's gate row is open at {epoch}, though this rollout has not opened it");
-            return Err(Trouble::Event(Event::GateFoundOpen(reason)));
+            return Err(self.found_open(epoch).await?);
         }
         let rollout = self.rollout.clone();
         self.hand()?
@@ -144,6 +140,19 @@ impl TargetDriver {
             .await
             .map_err(needs_person)?;
         Ok(epoch)
+    }
+
+    /// A person has opened the target's row: writers may have written since, and nothing is continued.
+    pub(super) async fn found_open(&mut self, epoch: GateEpoch) -> Step<Trouble> {
+        self.released_at = self.version_in_ledger().await?;
+        let released = self.hand()?.gate_row().released_by_hand().map(str::to_owned);
+        let reason = match released {
+            Some(why) => format!("a person released the fence {epoch}: {why}"),
+            None => {
+                format!("the target's gate row is open at {epoch}, though this rollout has not opened it")
+            }
+        };
+        Ok(Trouble::Event(Event::GateFoundOpen(reason)))
     }
 
     /// The version that the ledger proves; none where it leaves a doubt, so that agents do not fit.
@@ -169,7 +178,7 @@ impl TargetDriver {
             0 => "every agent acked or ran out of its lease".to_owned(),
             n => format!("the barrier, over {n} coordinators or agents that did not answer in time"),
         }];
-        if self.target.strength >= Strength::Barrier {
+        if self.target.strength.has_barrier() {
             self.leader.waits.next(
                 self.name(),
                 "end the sessions that still hold writes, then run the migrations",
@@ -215,7 +224,7 @@ impl TargetDriver {
             Some(listed) => listed.clone(),
             None => self.sessions_before_closing().await?,
         };
-        let cooperative = self.target.strength < Strength::Barrier;
+        let cooperative = !self.target.strength.has_barrier();
         let (patience, then) = match cooperative {
             true if self.progress.record.target.state == State::Fencing => {
                 (self.budget_left(), "reopen, if they do not drain in time")

@@ -147,7 +147,11 @@ impl TargetDriver {
         }
         self.take().await?;
         if self.hand()?.gate_row().opened >= epoch {
-            return Ok(());
+            // By this rollout's earlier leader; or by a person, since then writers may have written.
+            return match self.hand()?.gate_row().released_by_hand() {
+                Some(_) => Err(self.found_open(epoch).await?),
+                None => Ok(()),
+            };
         }
         if goal != Goal::Unchanged {
             self.raise(Duration::ZERO).await?;

@@ -1,7 +1,7 @@
 //! Looking at a target before anything happens to it.
 
 use lockkeeper_core::rollout::Event;
-use lockkeeper_migrate::db::FindingLevel;
+use lockkeeper_migrate::db::{FindingLevel, NO_EPOCH_TABLE};
 use lockkeeper_migrate::plan;
 
 use super::{Step, TargetDriver};
@@ -37,6 +37,14 @@ impl TargetDriver {
             .collect();
         if !errors.is_empty() {
             return Ok(Event::PreflightRefused(errors.join("; ")));
+        }
+        if self.spec.require_strength.has_epoch()
+            && let Some(missing) = findings.iter().find(|f| f.code == NO_EPOCH_TABLE)
+        {
+            return Ok(Event::PreflightRefused(format!(
+                "{}; {}",
+                missing.message, missing.remedy
+            )));
         }
         let goal = match self.spec.to.as_str() {
             "latest" => plan::Goal::Latest,

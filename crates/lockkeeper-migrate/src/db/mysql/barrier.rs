@@ -16,6 +16,7 @@ use std::time::Duration;
 use lockkeeper_core::epoch::GateEpoch;
 use tokio::time::{Instant, sleep};
 
+use super::epoch_table;
 use super::failure::Failure;
 use super::gate::IS_OWN;
 use super::session::Session;
@@ -48,6 +49,13 @@ pub(super) fn prefix(fence: GateEpoch) -> String {
 pub(super) fn fence_of(trigger: &str) -> Option<GateEpoch> {
     let (number, _) = trigger.strip_prefix("lockkeeper_g")?.split_once('_')?;
     number.parse().ok().map(GateEpoch)
+}
+
+/// A statement that needs a table's definition for itself alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Ddl {
+    table: String,
+    sql: String,
 }
 
 /// A trigger that is missing.
@@ -84,21 +92,17 @@ impl Barrier<'_> {
     ) -> Result<BarrierReport, DbError> {
         let deadline = Instant::now() + patience;
         let mut report = BarrierReport::default();
+        self.turn_epoch(session, watch, deadline, &mut report.ended, observer)
+            .await?;
         let mut scan = self.scan(session).await?;
         report.continued = scan.missing.is_empty();
         for _ in 0..RESCANS_MAX {
             if scan.missing.is_empty() {
                 break;
             }
-            self.bar(
-                session,
-                watch,
-                scan.missing,
-                deadline,
-                &mut report.ended,
-                observer,
-            )
-            .await?;
+            let triggers = self.triggers(&scan.missing);
+            self.run_all(session, watch, triggers, deadline, &mut report.ended, observer)
+                .await?;
             scan = self.scan(session).await?;
         }
         if let Some(missing) = scan.missing.first() {
@@ -131,7 +135,8 @@ impl Barrier<'_> {
         let mut tables: Vec<String> = scan.missing.iter().map(|missing| missing.table.clone()).collect();
         tables.dedup();
         let deadline = Instant::now() + self.target.limits.lock_timeout;
-        self.bar(session, watch, scan.missing, deadline, &mut Vec::new(), observer)
+        let triggers = self.triggers(&scan.missing);
+        self.run_all(session, watch, triggers, deadline, &mut Vec::new(), observer)
             .await?;
         restore_lock_wait(session, self.target).await?;
         Ok(tables)
@@ -188,28 +193,59 @@ impl Barrier<'_> {
         Scan { tables, missing }
     }
 
-    /// Makes the missing triggers. A first round takes what can be had without waiting; then each is waited for in
-    /// longer and longer tries, and when the patience is over, whoever is in the way is ended.
-    async fn bar(
+    fn triggers(&self, missing: &[Missing]) -> Vec<Ddl> {
+        let ddl = |missing: &Missing| Ddl {
+            table: missing.table.clone(),
+            sql: self.trigger(missing),
+        };
+        missing.iter().map(ddl).collect()
+    }
+
+    /// Replaces the epoch tables of earlier gates by this fence's. Dropping one waits for every writer that carries
+    /// that epoch.
+    async fn turn_epoch(
         &self,
         session: &mut Session,
         watch: &mut Watch,
-        missing: Vec<Missing>,
+        deadline: Instant,
+        ended: &mut Vec<Blocker>,
+        observer: &dyn Observer,
+    ) -> Result<(), DbError> {
+        if self.target.limits.strength.has_epoch() {
+            epoch_table::ensure(session, self.target, self.fence).await?;
+        }
+        let mut old = epoch_table::all(session, self.target).await?;
+        old.retain(|epoch| *epoch != self.fence);
+        let drops = old.into_iter().map(|epoch| Ddl {
+            table: epoch_table::name(epoch),
+            sql: epoch_table::drop_statement(self.target, epoch),
+        });
+        self.run_all(session, watch, drops.collect(), deadline, ended, observer)
+            .await
+    }
+
+    /// Runs the statements. A first round takes what can be had without waiting; then each is waited for in longer
+    /// and longer tries, and when the patience is over, whoever is in the way is ended.
+    async fn run_all(
+        &self,
+        session: &mut Session,
+        watch: &mut Watch,
+        statements: Vec<Ddl>,
         deadline: Instant,
         ended: &mut Vec<Blocker>,
         observer: &dyn Observer,
     ) -> Result<(), DbError> {
         set_lock_wait(session, 0).await?;
         let mut left = Vec::new();
-        for trigger in missing {
-            match self.create(session, &trigger).await {
+        for ddl in statements {
+            match run_one(session, &ddl).await {
                 Ok(()) => {}
-                Err(failure) if failure.is_retryable() => left.push(trigger),
+                Err(failure) if failure.is_retryable() => left.push(ddl),
                 Err(failure) => return Err(failure.into()),
             }
         }
-        for trigger in left {
-            self.insist(session, watch, &trigger, deadline, ended, observer)
+        for ddl in left {
+            self.insist(session, watch, &ddl, deadline, ended, observer)
                 .await?;
         }
         Ok(())
@@ -219,18 +255,18 @@ impl Barrier<'_> {
         &self,
         session: &mut Session,
         watch: &mut Watch,
-        trigger: &Missing,
+        ddl: &Ddl,
         deadline: Instant,
         ended: &mut Vec<Blocker>,
         observer: &dyn Observer,
     ) -> Result<(), DbError> {
-        let wanted = Wanted::Table(&trigger.table);
+        let wanted = Wanted::Table(&ddl.table);
         let mut try_s = 1;
         let mut rounds = 0;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                let ids = watch.holders(&trigger.table).await?.round(rounds).to_vec();
+                let ids = watch.holders(&ddl.table).await?.round(rounds).to_vec();
                 ended.extend(watch.end(&ids, observer).await?);
                 rounds += 1;
             }
@@ -243,9 +279,7 @@ impl Barrier<'_> {
                 },
             )
             .await?;
-            let (result, blockers) = watch
-                .over(wanted, None, observer, self.create(session, trigger))
-                .await;
+            let (result, blockers) = watch.over(wanted, None, observer, run_one(session, ddl)).await;
             match result {
                 Ok(()) => return Ok(()),
                 Err(failure) if failure.is_retryable() => {}
@@ -253,20 +287,13 @@ impl Barrier<'_> {
             }
             if rounds == ROUNDS_AFTER_PATIENCE {
                 return Err(DbError::TimedOut {
-                    what: format!("lock on {}", trigger.table),
+                    what: format!("lock on {}", ddl.table),
                     blockers,
                 });
             }
             // The second try of each length wins against what the first one met.
             try_s = (try_s * 2).min(TRY_MAX_S);
             sleep(jitter(TRY_PAUSE).min(left)).await;
-        }
-    }
-
-    async fn create(&self, session: &mut Session, missing: &Missing) -> Result<(), Failure> {
-        match session.run(&self.trigger(missing)).await {
-            Err(failure) if failure.is(NO_SUCH_TABLE) => Ok(()),
-            other => other.map(|_| ()),
         }
     }
 
@@ -346,6 +373,13 @@ impl Barrier<'_> {
     }
 }
 
+async fn run_one(session: &mut Session, ddl: &Ddl) -> Result<(), Failure> {
+    match session.run(&ddl.sql).await {
+        Err(failure) if failure.is(NO_SUCH_TABLE) => Ok(()),
+        other => other.map(|_| ()),
+    }
+}
+
 /// The names of all prepared transactions of the server: which database they touched cannot be told.
 pub(super) async fn prepared(session: &mut Session) -> Result<Vec<String>, Failure> {
     let rows = session.rows("XA RECOVER").await?;
@@ -377,7 +411,7 @@ async fn restore_lock_wait(session: &mut Session, target: &Target) -> Result<(),
     set_lock_wait(session, seconds(target.limits.lock_timeout)).await
 }
 
-/// Drops triggers whose fence has been opened. Gives how many are left.
+/// Drops triggers whose fence has been opened, and epoch tables of earlier gates. Gives how many are left.
 pub(super) async fn drop_opened(
     session: &mut Session,
     target: &Target,
@@ -393,22 +427,30 @@ pub(super) async fn drop_opened(
     let names = rows
         .into_iter()
         .filter_map(|row| row.into_iter().next().flatten());
-    let inert: Vec<String> = names
+    let mut inert: Vec<String> = names
         .filter(|name| fence_of(name).is_some_and(|fence| fence <= opened))
+        .map(|trigger| format!("DROP TRIGGER IF EXISTS {}", target.own(&trigger)))
         .collect();
+    let mut earlier = epoch_table::all(session, target).await?;
+    earlier.retain(|epoch| *epoch < opened);
+    inert.extend(
+        earlier
+            .into_iter()
+            .map(|epoch| epoch_table::drop_statement(target, epoch)),
+    );
     set_lock_wait(session, 0).await?;
     let mut left = Vec::new();
-    for trigger in inert {
-        if !drop_one(session, target, &trigger).await? {
-            left.push(trigger);
+    for statement in inert {
+        if !drop_one(session, &statement).await? {
+            left.push(statement);
         }
     }
     // Once more with the shortest wait, since tables in use are never free at once. One that is not had after that
     // is left for the next call: readers must not pay for tidiness.
     set_lock_wait(session, 1).await?;
     let mut remaining = 0;
-    for trigger in left {
-        if remaining > 0 || !drop_one(session, target, &trigger).await? {
+    for statement in left {
+        if remaining > 0 || !drop_one(session, &statement).await? {
             remaining += 1;
         }
     }
@@ -416,15 +458,27 @@ pub(super) async fn drop_opened(
     Ok(remaining)
 }
 
-async fn drop_one(session: &mut Session, target: &Target, trigger: &str) -> Result<bool, DbError> {
-    match session
-        .run(&format!("DROP TRIGGER IF EXISTS {}", target.own(trigger)))
-        .await
-    {
+async fn drop_one(session: &mut Session, statement: &str) -> Result<bool, DbError> {
+    match session.run(statement).await {
         Ok(_) => Ok(true),
         Err(failure) if failure.is_retryable() => Ok(false),
         Err(failure) => Err(failure.into()),
     }
+}
+
+/// The barrier's triggers that are there.
+pub(super) async fn objects(session: &mut Session, target: &Target) -> Result<Vec<String>, Failure> {
+    let rows = session
+        .rows(&format!(
+            "SELECT CONCAT('trigger ', TRIGGER_NAME, ' on ', EVENT_OBJECT_TABLE) FROM information_schema.TRIGGERS \
+             WHERE TRIGGER_SCHEMA = {} AND LEFT(TRIGGER_NAME, 12) = 'lockkeeper_g' ORDER BY 1",
+            literal(&target.database)
+        ))
+        .await?;
+    Ok(rows
+        .into_iter()
+        .filter_map(|row| row.into_iter().next().flatten())
+        .collect())
 }
 
 /// Whether any trigger of the fence is there.

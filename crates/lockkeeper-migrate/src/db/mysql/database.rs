@@ -25,7 +25,7 @@ const SILENCE_LIMIT: Duration = Duration::from_secs(10);
 /// A database on a MariaDB or MySQL server. Opens a session per question.
 #[derive(Debug, Clone)]
 pub struct MySqlDatabase {
-    target: Target,
+    pub(super) target: Target,
 }
 
 impl MySqlDatabase {
@@ -37,7 +37,7 @@ impl MySqlDatabase {
         }
     }
 
-    async fn session(&self) -> Result<(Session, Facts), DbError> {
+    pub(super) async fn session(&self) -> Result<(Session, Facts), DbError> {
         let mut session = self.target.connect().await?;
         self.target.prepare(&mut session).await?;
         let facts = Facts::read(&mut session, &self.target.database).await?;

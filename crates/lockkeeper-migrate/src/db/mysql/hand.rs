@@ -14,7 +14,7 @@ use super::session::Session;
 use super::target::{Facts, Target};
 use super::text::{literal, literal_or_null};
 use super::watch::{Unseen, Watch, update_row};
-use super::{apply, catalogue, ledger, others, verify};
+use super::{apply, catalogue, epoch_table, ledger, others, verify};
 use crate::db::{
     Applied, ApplyError, BarrierReport, DbError, ExecutorId, GateRow, Hand, LedgerWrite, Observer, Silent,
     VerifyOutcome,
@@ -239,6 +239,15 @@ impl MySqlHand {
         Ok(report)
     }
 
+    /// Gives an open gate its epoch table: for a target that is new, or was not of strength EPOCH before.
+    pub(super) async fn arm(&mut self) -> Result<(), DbError> {
+        if !self.target.limits.strength.has_epoch() || self.row.is_closed() {
+            return Ok(());
+        }
+        let made = epoch_table::ensure(&mut self.session, &self.target, self.row.opened).await;
+        self.settle(made).await
+    }
+
     async fn try_clean_up(&mut self) -> Result<usize, DbError> {
         let record = gate::read_present(&mut self.session, &self.target, Lock::None).await?;
         gate::check(&record, &self.executor, self.row.leader_epoch, &self.facts)?;
@@ -348,6 +357,11 @@ impl Hand for MySqlHand {
     }
 
     async fn open(&mut self, epoch: GateEpoch, version: Option<&SchemaVersion>) -> Result<(), DbError> {
+        if self.target.limits.strength.has_epoch() && self.row.opened < epoch {
+            // Raising the barrier has made it, unless that failed or the strength was declared since.
+            let made = epoch_table::ensure(&mut self.session, &self.target, epoch).await;
+            self.settle(made).await?;
+        }
         let version = literal_or_null(version.map(SchemaVersion::as_str));
         let columns = format!("opened = {}, version = {version}", epoch.0);
         let extra = format!("gate_epoch = {0} AND opened <= {0}", epoch.0);

@@ -9,8 +9,10 @@
 //! | `others`, `watch` | other sessions: named, watched, ended |
 //! | `barrier` | the triggers that refuse writers |
 //! | `meta`, `book` | the format of our own tables; the table of the tool whose ledger was chosen |
+//! | `epoch_table` | strength EPOCH: what writers touch, and what closing drops |
 //! | `apply`, `stepwise`, `journal`, `ledger`, `variables` | running a migration |
 //! | `doubt`, `tokens` | after a crash: did a statement take effect? |
+//! | `break_glass` | what a person may do without a fleet |
 //! | `verify` | verification scripts |
 //! | `catalogue` | the schema, read from `information_schema` |
 //! | `preflight`, `grants` | what would stand in the way |
@@ -24,9 +26,11 @@ mod admin;
 mod apply;
 mod barrier;
 mod book;
+mod break_glass;
 mod catalogue;
 mod database;
 mod doubt;
+mod epoch_table;
 mod failure;
 mod gate;
 mod grants;

@@ -1,12 +1,14 @@
 //! What would stop a fence or a migration, found beforehand.
 
 use super::barrier;
+use super::epoch_table;
 use super::failure::{BINLOG_REMEDY, Failure};
 use super::gate::{self, IS_OWN, Lock};
 use super::grants::Grants;
 use super::session::Session;
 use super::target::{Facts, Target};
 use super::text::{literal, name};
+use crate::db::types::no_epoch_table;
 use crate::db::{DbError, Finding, FindingLevel};
 
 /// Older transactions are worth a warning: the barrier will wait for them, or end them.
@@ -36,6 +38,7 @@ pub(super) async fn preflight(
     look.foreign_keys().await?;
     look.tables().await?;
     look.transactions().await?;
+    look.epoch_table().await?;
     let mut findings = look.findings;
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.level));
     Ok(findings)
@@ -63,6 +66,26 @@ impl Look<'_> {
             message: message.into(),
             remedy: remedy.into(),
         });
+    }
+
+    /// Whether writers carry the epoch of the gate that is open now.
+    async fn epoch_table(&mut self) -> Result<(), DbError> {
+        if !self.target.limits.strength.has_epoch() {
+            return Ok(());
+        }
+        let there = !gate::missing_tables(self.session, self.target).await?;
+        let record = match there {
+            true => gate::read(self.session, self.target, Lock::None).await?,
+            false => None,
+        };
+        let armed = match record {
+            Some(record) => epoch_table::exists(self.session, self.target, record.row.opened).await?,
+            None => false,
+        };
+        if !armed {
+            self.findings.push(no_epoch_table());
+        }
+        Ok(())
     }
 
     /// A global variable; `None` when this server has none of that name.

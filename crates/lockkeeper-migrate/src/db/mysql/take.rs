@@ -91,6 +91,9 @@ pub(super) async fn take(
     );
     hand.find_barrier().await?;
     hand.open_book().await?;
+    if let Claim::Leader { .. } = claim {
+        hand.arm().await?;
+    }
     Ok(hand)
 }
 

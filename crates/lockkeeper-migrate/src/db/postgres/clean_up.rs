@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use lockkeeper_core::epoch::GateEpoch;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 
+use super::epoch_table;
 use super::gate::{self, Lock, Terms};
 use super::schema::Names;
 use super::session::{code, db_error, is_lock_failure, quote, run, set_lock_timeout};
@@ -13,7 +15,7 @@ use crate::db::DbError;
 /// time, and what is not had is left for the next call.
 const LOCK_WAIT: Duration = Duration::from_millis(50);
 
-/// Gives how many triggers and functions are left.
+/// Gives how many triggers, functions and epoch tables are left.
 pub(super) async fn clean_up(
     conn: &mut PgConnection,
     names: &Names,
@@ -21,13 +23,26 @@ pub(super) async fn clean_up(
 ) -> Result<usize, DbError> {
     let found = gate::read(conn, names, Lock::None).await?;
     terms.check(&found)?;
-    let opened = found.row.opened.0;
+    drop_opened(conn, names, found.row.opened).await
+}
+
+/// The same without a hand, for an opened gate whose barrier refuses nobody any more.
+pub(super) async fn drop_opened(
+    conn: &mut PgConnection,
+    names: &Names,
+    opened: GateEpoch,
+) -> Result<usize, DbError> {
     let mut left = 0;
-    for sql in triggers(conn, names, opened).await? {
+    for sql in triggers(conn, names, opened.0).await? {
         left += usize::from(!drop(conn, &sql).await?);
     }
-    for sql in functions(conn, names, opened).await? {
+    for sql in functions(conn, names, opened.0).await? {
         left += usize::from(!drop(conn, &sql).await?);
+    }
+    for epoch in epoch_table::all(conn, names).await? {
+        if epoch < opened {
+            left += usize::from(!drop(conn, &epoch_table::drop_statement(names, &[epoch])).await?);
+        }
     }
     Ok(left)
 }
@@ -44,6 +59,23 @@ async fn drop(conn: &mut PgConnection, sql: &str) -> Result<bool, DbError> {
         Err(error) if is_lock_failure(&error) || matches!(code(&error), Some("2BP01" | "42501")) => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// The barrier's triggers and functions that are there.
+pub(super) async fn objects(conn: &mut PgConnection, names: &Names) -> Result<Vec<String>, DbError> {
+    sqlx::query_scalar(
+        "SELECT format('trigger %s on %I.%I', t.tgname, n.nspname, c.relname) \
+         FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace \
+         JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_namespace pn ON pn.oid = p.pronamespace \
+         WHERE NOT t.tgisinternal AND pn.nspname = $1 AND p.proname ~ '^lockkeeper_g[0-9]+_[0-9a-f]{8}$' \
+         UNION ALL \
+         SELECT format('function %s', p.proname) FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace \
+         WHERE n.nspname = $1 AND p.proname ~ '^lockkeeper_g[0-9]+_[0-9a-f]{8}$' AND p.pronargs = 0 ORDER BY 1",
+    )
+    .bind(&names.schema)
+    .fetch_all(conn)
+    .await
+    .map_err(db_error)
 }
 
 async fn triggers(conn: &mut PgConnection, names: &Names, opened: u64) -> Result<Vec<String>, DbError> {

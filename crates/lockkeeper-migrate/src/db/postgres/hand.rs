@@ -18,7 +18,7 @@ use super::ledger::RowOf;
 use super::schema::Names;
 use super::session::{Connector, Session, db_error, run};
 use super::take::{Taken, signed};
-use super::{catalogue, clean_up, ledger, verify};
+use super::{catalogue, clean_up, epoch_table, ledger, verify};
 use crate::db::{
     Applied, ApplyError, BarrierReport, DbError, ExecutorId, GateRow, Hand, LedgerWrite, Observer,
     VerifyOutcome,
@@ -165,6 +165,10 @@ impl PgHand {
         if row.opened >= epoch {
             self.row = row;
             return Ok(());
+        }
+        if self.connector.settings.strength.has_epoch() {
+            // Raising the barrier has made it, unless that failed or the strength was declared since.
+            epoch_table::ensure(&mut tx, &self.names, epoch).await?;
         }
         let update = format!(
             "UPDATE {} SET opened = $1, version = $2, changed_at = now()",

@@ -11,12 +11,14 @@
 //! | `take` | the takeover protocol |
 //! | `hand` | the leader's own hand |
 //! | `barrier`, `raise` | the triggers; raising them and waiting out older writers |
+//! | `epoch_table` | strength EPOCH: what writers touch, and what closing drops |
 //! | `blockers`, `watch` | who is in the way, named and ended through a second session |
 //! | `apply` | a migration in one transaction |
 //! | `stepwise`, `units`, `journal`, `classify` | one that no transaction can hold |
 //! | `ledger` | the ledger's rows |
 //! | `catalogue` | the schema, read from the system catalogues |
 //! | `notices` | what the server says beside its answers |
+//! | `break_glass` | what a person may do without a fleet |
 //! | `verify`, `clean_up`, `preflight` | the rest of the port |
 
 mod admin;
@@ -24,9 +26,11 @@ mod apply;
 mod barrier;
 mod blockers;
 mod book;
+mod break_glass;
 mod catalogue;
 mod classify;
 mod clean_up;
+mod epoch_table;
 mod gate;
 mod hand;
 mod identity;
@@ -113,7 +117,8 @@ impl Database for Postgres {
             Err(error @ DbError::Unsupported(_)) => return Ok(vec![pooler(&error)]),
             Err(error) => return Err(error),
         };
-        let findings = preflight::preflight(&mut session.conn).await;
+        let strength = self.connector.settings.strength;
+        let findings = preflight::preflight(&mut session.conn, strength).await;
         session.close().await;
         findings
     }
@@ -125,7 +130,11 @@ impl Database for Postgres {
         observer: &dyn Observer,
     ) -> Result<Box<dyn Hand>, TakeError> {
         let taken = take::take(&self.connector, claim, patience, observer).await?;
-        Ok(Box::new(PgHand::new(self.connector.clone(), taken)))
+        let mut hand = PgHand::new(self.connector.clone(), taken);
+        if let Claim::Leader { .. } = claim {
+            hand.arm().await?;
+        }
+        Ok(Box::new(hand))
     }
 
     async fn blockers(&self, executor: &ExecutorId) -> Result<Vec<Blocker>, DbError> {

@@ -1,13 +1,16 @@
 //! What would stop a fence or a migration, found without changing anything.
 
 use lockkeeper_core::epoch::GateEpoch;
+use lockkeeper_core::strength::Strength;
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 
 use super::barrier::USER_TABLES;
+use super::epoch_table;
 use super::gate::{self, Lock};
 use super::identity::identity;
 use super::schema;
 use super::session::{code, db_error, quote};
+use crate::db::types::no_epoch_table;
 use crate::db::{DbError, Finding, FindingLevel};
 use crate::ledger::LedgerChoice;
 
@@ -20,7 +23,7 @@ const NAMED_MAX: usize = 20;
 /// `EXECUTE FUNCTION`, `pg_control_system` and partitioned tables' triggers are all there from this release on.
 const OLDEST_SERVER: i32 = 110_000;
 
-pub(super) async fn preflight(conn: &mut PgConnection) -> Result<Vec<Finding>, DbError> {
+pub(super) async fn preflight(conn: &mut PgConnection, strength: Strength) -> Result<Vec<Finding>, DbError> {
     let (standby, version, role) = server(conn).await?;
     let mut findings = Vec::new();
     if version < OLDEST_SERVER {
@@ -43,6 +46,9 @@ pub(super) async fn preflight(conn: &mut PgConnection) -> Result<Vec<Finding>, D
     let names = gate_findings(conn, &mut findings).await?;
     if names.is_none() {
         schema_findings(conn, &role, &mut findings).await?;
+    }
+    if strength.has_epoch() {
+        epoch_findings(conn, &mut findings).await?;
     }
     let own_schema = names.unwrap_or_default();
     table_findings(conn, &own_schema, &role, &mut findings).await?;
@@ -324,6 +330,23 @@ async fn transaction_findings(conn: &mut PgConnection, findings: &mut Vec<Findin
             ),
             format!("end it before the fence does: SELECT pg_terminate_backend({pid})"),
         ));
+    }
+    Ok(())
+}
+
+/// Whether writers carry the epoch of the gate that is open now.
+async fn epoch_findings(conn: &mut PgConnection, findings: &mut Vec<Finding>) -> Result<(), DbError> {
+    let armed = match schema::find(conn, LedgerChoice::Own).await {
+        Ok(Some(names)) => {
+            let opened = gate::read(conn, &names, Lock::None).await?.row.opened;
+            epoch_table::exists(conn, &names, opened).await?
+        }
+        // Nothing of ours is here, or it is a finding of its own.
+        Ok(None) | Err(DbError::ForeignTable { .. }) => false,
+        Err(error) => return Err(error),
+    };
+    if !armed {
+        findings.push(no_epoch_table());
     }
     Ok(())
 }

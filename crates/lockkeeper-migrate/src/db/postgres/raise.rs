@@ -39,6 +39,8 @@ impl PgHand {
         let deadline = Instant::now() + patience;
         let barrier = self.prepare_barrier().await?;
         let mut watch = Watch::new(&self.connector, &self.terms.executor, observer);
+        // Writers that carry their epoch are waited for here, by one lock; the tables are then free of them.
+        self.turn_epoch(self.row.gate_epoch, deadline, &mut watch).await?;
         let mut continued = true;
         for _ in 0..ROUNDS_MAX {
             let missing = barrier.missing(&mut self.session.conn, &self.names).await?;

@@ -41,6 +41,7 @@ impl Connector {
         let limit = self.settings.connect_timeout;
         let mut conn = match timeout(limit, PgConnection::connect_with(&options)).await {
             Ok(Ok(conn)) => conn,
+            Ok(Err(error)) if refuses_settings(&error) => return Err(pooled()),
             Ok(Err(error)) => return Err(self.unreachable(&error)),
             Err(_) => {
                 let reason = format!("no answer within {:.1} s", limit.as_secs_f64());
@@ -69,6 +70,21 @@ impl Connector {
             reason,
         }
     }
+}
+
+/// A server takes the setting that marks the session; a pooler that does not know it refuses the client.
+fn refuses_settings(error: &sqlx::Error) -> bool {
+    error
+        .as_database_error()
+        .is_some_and(|error| error.message().contains("unsupported startup parameter"))
+}
+
+fn pooled() -> DbError {
+    DbError::Unsupported(
+        "this DSN leads through a connection pooler, which can hand one session to several clients; \
+         give a DSN that reaches the server directly"
+            .to_owned(),
+    )
 }
 
 fn login_hint(code: &str) -> &'static str {
@@ -169,11 +185,7 @@ async fn describe(conn: &mut PgConnection, mark: &str) -> Result<ExecutorId, DbE
     .await
     .map_err(db_error)?;
     if row.get::<String, _>(2) != mark {
-        return Err(DbError::Unsupported(
-            "this DSN leads through a connection pooler, which can hand one session to several clients; \
-             give a DSN that reaches the server directly"
-                .to_owned(),
-        ));
+        return Err(pooled());
     }
     Ok(ExecutorId {
         session: row.get(0),

@@ -23,7 +23,7 @@ use crate::ledger::LedgerEntry;
 /// One SQLite file. Opens sessions on demand.
 #[derive(Debug, Clone)]
 pub struct SqliteDatabase {
-    path: PathBuf,
+    pub(super) path: PathBuf,
     options: DatabaseOptions,
 }
 

@@ -68,6 +68,14 @@ pub(super) async fn executor_who(session: &Session) -> Result<Option<String>, Db
     rows.first().map_or(Ok(None), |row| optional(row, "executor_who"))
 }
 
+/// When the row was changed last, UTC.
+pub(super) async fn changed_at(session: &Session) -> Result<Option<String>, DbError> {
+    let rows = session
+        .rows(sqlx::query("SELECT changed_at FROM lockkeeper_gate"))
+        .await?;
+    rows.first().map_or(Ok(None), |row| optional(row, "changed_at"))
+}
+
 async fn rows_of(session: &Session) -> Result<Vec<SqliteRow>, DbError> {
     let sql = "SELECT identity, generation, revision, leader_id, gate_epoch, opened, version, \
                executor_session, executor_started, rollout FROM lockkeeper_gate";

@@ -11,6 +11,7 @@
 //! |---|---|
 //! | `database` | the target as seen from outside |
 //! | `take` | taking it: the claim, and the end of an older executor |
+//! | `break_glass` | what a person may do without a fleet |
 //! | `hand` | the one session that changes it |
 //! | `run` | one migration: in one transaction, or journalled |
 //! | `verify` | what a verification script says |
@@ -24,6 +25,7 @@
 //! | `witness` | the file that says whether an executor lives |
 
 mod book;
+mod break_glass;
 mod catalogue;
 mod database;
 mod gate;
