@@ -40,7 +40,7 @@ pub(super) fn findings(
             Level::Note,
             Rule::NeedsFence,
             format!("needs a fence: {}", obstacle.why),
-            "writes are refused while it runs; with fence: auto a migration without such a statement runs online",
+            "stop the writers while it runs, as a rollout does; what else the file holds may run online in a file of its own",
         ));
     }
     for taken in online::contracts(dialect, &migration.up.statements) {
