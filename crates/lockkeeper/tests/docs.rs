@@ -244,6 +244,17 @@ fn every_verb_and_flag_of_migrate_sql_is_explained() {
 }
 
 #[test]
+fn every_schema_is_linked_from_the_page_of_its_verb() {
+    let page = fs::read_to_string(root().join("docs/migrate-sql.md")).unwrap();
+    let schemas = files(&root().join("docs/schema"));
+    assert!(schemas.len() >= 9, "{schemas:?}");
+    for path in schemas {
+        let name = path.file_name().unwrap().to_string_lossy();
+        assert!(page.contains(&format!("(schema/{name})")), "no link to {name}");
+    }
+}
+
+#[test]
 fn deployments_set_what_exists() {
     let known: String = [
         &["serve"][..],

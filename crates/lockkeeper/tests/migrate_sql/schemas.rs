@@ -35,6 +35,9 @@ fn results_have_the_shapes_that_are_documented() {
     check("change", &json(&["redo", "--yes", DSN]));
     check("status", &json(&["status", DSN]));
     check("lint", &json(&["lint", DSN]));
+    folder.ok(&["up-to", "1", "--yes", "sqlite://other.db"]);
+    check("diff", &json(&["diff", DSN, "--with", "sqlite://other.db"]));
+    check("diff", &json(&["diff", DSN, "--with", DSN]));
     check("new", &json(&["new", "more"]));
     folder.file("migrations/2_names.up.sql", "SELECT 3;");
     check("status", &json(&["status", DSN]));
