@@ -9,6 +9,7 @@
 //! | [`dsn`] | where a database is and how to log in | none |
 //! | [`dump_tools`] | the servers' own dump programs and SQLite's online copy, run under one set of rules | starts programs |
 //! | [`engine`] | looks, plans, migrates and verifies through the port | none of its own |
+//! | [`failpoint`] | where tests end the process, in debug builds only | signals itself |
 //! | [`fingerprint`] | what a schema is made of, its hash, and how two differ | reads files |
 //! | [`ledger`] | what a target records, as plain data | none |
 //! | [`online`] | may a migration run while writers go on, and what does it take away from an old release | none |
@@ -21,6 +22,7 @@ pub mod dialect;
 pub mod dsn;
 pub mod dump_tools;
 pub mod engine;
+pub mod failpoint;
 pub mod fingerprint;
 pub mod ledger;
 pub mod online;

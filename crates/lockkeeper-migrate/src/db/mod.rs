@@ -20,6 +20,8 @@ mod error;
 pub mod mysql;
 mod open;
 pub mod postgres;
+mod resolution;
+mod retry;
 pub mod sqlite;
 mod types;
 
@@ -28,6 +30,7 @@ pub use break_glass::{
 };
 pub use error::{ApplyError, DbError, TakeError};
 pub use open::open;
+pub use resolution::{Doubt, Resolution, Ruling};
 pub use types::{
     Applied, BarrierReport, Blocker, Books, Claim, DatabaseOptions, Event, ExecutorId, Finding, FindingLevel,
     GateRow, Inspection, LedgerWrite, NO_EPOCH_TABLE, Notice, Observer, Provenance, ServerIdentity, Silent,
@@ -82,6 +85,10 @@ pub trait Database: Send + Sync + fmt::Debug {
     /// Ends the session `executor` (by both its identifiers) and waits until it is confirmed gone. Already gone
     /// is success. Used for a migration over its budget; taking over does the same by itself.
     async fn end_executor(&self, executor: &ExecutorId, patience: Duration) -> Result<(), DbError>;
+
+    /// Cancels the statement that the session `executor` runs at this moment; the session stays, and its call answers
+    /// an error. Nothing running is success.
+    async fn cancel(&self, executor: &ExecutorId) -> Result<(), DbError>;
 }
 
 /// The leader's own hand on one target: one registered session. Dropping it closes the session.
@@ -132,6 +139,12 @@ pub trait Hand: Send + Sync + fmt::Debug {
 
     /// Records that the file of an applied version was changed on purpose.
     async fn accept_edit(&mut self, migration: &Migration, edit: &EditRecord) -> Result<(), DbError>;
+
+    /// The statements in doubt, in order of version and place.
+    async fn doubts(&mut self) -> Result<Vec<Doubt>, DbError>;
+
+    /// Settles a doubt as a person says, and records who and why. Refuses when nothing is in doubt there.
+    async fn resolve(&mut self, doubt: &Doubt, resolution: &Resolution) -> Result<(), DbError>;
 
     /// Runs a query that answers one row of one column and gives it as text; NULL or no row is `None`.
     async fn scalar(&mut self, query: &str) -> Result<Option<String>, DbError>;

@@ -18,7 +18,8 @@ use crate::ledger::{EditRecord, How, LedgerChoice, LedgerEntry, Tool};
 pub struct DatabaseOptions {
     /// Longest wait for a new session.
     pub connect_timeout: Duration,
-    /// Longest wait of one migration statement for a lock, where the dialect can bound it. Retried with jitter.
+    /// Longest wait of one migration statement for a lock: as long as others may queue up behind it. A lock that is
+    /// not had is tried for again, a dozen times, with pauses that let the others through.
     pub lock_timeout: Duration,
     /// Longest run of one migration statement; `None` is without limit.
     pub statement_timeout: Option<Duration>,
@@ -34,7 +35,7 @@ impl Default for DatabaseOptions {
     fn default() -> Self {
         Self {
             connect_timeout: Duration::from_secs(10),
-            lock_timeout: Duration::from_secs(5),
+            lock_timeout: Duration::from_secs(2),
             statement_timeout: None,
             create_if_missing: false,
             ledger: LedgerChoice::Own,
@@ -359,6 +360,12 @@ pub enum Event {
 pub trait Observer: Send + Sync {
     /// Something happened.
     fn event(&self, event: Event);
+
+    /// Whether the run is being stopped. Asked before anything is tried again or begun: what runs is cancelled by
+    /// [`Database::cancel`](super::Database::cancel).
+    fn is_stopping(&self) -> bool {
+        false
+    }
 }
 
 /// An observer that listens to nothing.

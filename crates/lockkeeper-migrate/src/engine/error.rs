@@ -29,6 +29,14 @@ pub enum EngineError {
         /// The steps before it.
         report: Report,
     },
+    /// The run was stopped between two migrations.
+    #[error("go on: stopped before version {version}")]
+    Stopped {
+        /// The next one.
+        version: SchemaVersion,
+        /// The steps before it.
+        report: Report,
+    },
     /// Another migrator has been here, and lockkeeper has not.
     #[error(transparent)]
     OtherLedger(#[from] OtherLedger),
@@ -67,7 +75,7 @@ impl EngineError {
                 ApplyError::Db(error) => matches!(error, DbError::ConnectionLost(_)),
             },
             Self::Plan(PlanError::StatementInDoubt { .. }) => true,
-            Self::Plan(_) | Self::NoScript { .. } | Self::OtherLedger(_) => false,
+            Self::Plan(_) | Self::NoScript { .. } | Self::OtherLedger(_) | Self::Stopped { .. } => false,
             Self::Db(error) => matches!(error, DbError::ConnectionLost(_)),
         }
     }
@@ -81,7 +89,11 @@ impl EngineError {
                 ..
             }
             | Self::Db(error) => Some(error),
-            Self::Apply { .. } | Self::Plan(_) | Self::NoScript { .. } | Self::OtherLedger(_) => None,
+            Self::Apply { .. }
+            | Self::Plan(_)
+            | Self::NoScript { .. }
+            | Self::OtherLedger(_)
+            | Self::Stopped { .. } => None,
         }
     }
 }

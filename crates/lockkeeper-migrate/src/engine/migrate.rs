@@ -90,6 +90,10 @@ pub async fn migrate(
     amend(hand, plan, layout, applied_by).await?;
     let mut report = Report::default();
     for (at, step) in plan.steps.iter().enumerate() {
+        if progress.is_stopping() {
+            let version = step.migration.version.clone();
+            return Err(EngineError::Stopped { version, report });
+        }
         progress.started(step, at + 1, plan.steps.len());
         let write = write_of(plan, at, layout, applied_by);
         let done = run(hand, step, &write, progress, &report).await?;

@@ -24,5 +24,5 @@ pub mod words;
 
 pub(crate) use pieces::pieces;
 pub use split::{SplitError, SplitProblem, split};
-pub use statement::{Statement, StatementKind, TransactionVerb};
+pub use statement::{CopyRows, Statement, StatementKind, TransactionVerb};
 pub use words::{Comment, comments};

@@ -3,7 +3,7 @@
 use super::body::Shape;
 use super::classify::classify;
 use super::lexer::{Lexer, Token, TokenKind, Unterminated};
-use super::statement::Statement;
+use super::statement::{CopyRows, Statement};
 use crate::dialect::Dialect;
 
 /// Text that cannot be split into statements.
@@ -31,11 +31,12 @@ pub enum SplitProblem {
         /// The command with its backslash.
         command: String,
     },
-    /// COPY with the rows in the file.
-    #[error(
-        "COPY … FROM STDIN with rows in the file is not supported yet; use INSERT, or COPY from a server's file"
-    )]
-    CopyFromStdin,
+    /// Something but the end of the line behind `COPY … FROM STDIN;`.
+    #[error("the rows of COPY … FROM STDIN begin on the next line: nothing may stand behind its semicolon")]
+    CopyRowsOnLine,
+    /// `COPY … FROM STDIN` whose rows are not ended.
+    #[error("the rows of COPY … FROM STDIN have no end: a line that holds \\. alone")]
+    CopyRowsWithoutEnd,
     /// A DELIMITER line without a usable delimiter.
     #[error("DELIMITER needs a delimiter behind it, without a backslash, and not in quotes")]
     BadDelimiter,
@@ -43,7 +44,8 @@ pub enum SplitProblem {
 
 /// Splits `text` into its statements. Pieces without any token but delimiters are no statements.
 ///
-/// Every byte of `text` that lies in no statement's range is white space, comment, delimiter or a DELIMITER line.
+/// Every byte of `text` that lies in no statement's range, nor in that of its rows, is white space, comment,
+/// delimiter or a DELIMITER line.
 ///
 /// # Errors
 ///
@@ -172,17 +174,41 @@ impl Splitter<'_> {
         let Some(piece) = self.current.take() else {
             return Ok(());
         };
-        if piece.shape.word(0) == "COPY" && piece.shape.from_stdin && self.dialect == Dialect::Postgres {
-            return Err(self.error(piece.start, SplitProblem::CopyFromStdin));
-        }
+        let has_rows =
+            self.dialect == Dialect::Postgres && piece.shape.word(0) == "COPY" && piece.shape.from_stdin;
+        let rows = has_rows.then(|| self.take_rows()).transpose()?;
         let range = piece.start..piece.end;
         self.statements.push(Statement {
             text: self.text[range.clone()].to_owned(),
             line: self.lines.at(piece.start),
             range,
             kind: classify(self.dialect, &piece.shape),
+            rows,
         });
         Ok(())
+    }
+
+    /// Takes the rows that follow a COPY, as psql reads them: from the next line to one that holds `\.` alone.
+    fn take_rows(&mut self) -> Result<CopyRows, SplitError> {
+        let position = self.lexer.position();
+        let rest = self.lexer.rest();
+        let (same_line, below) = rest.split_once('\n').unwrap_or((rest, ""));
+        if !same_line.trim().is_empty() {
+            return Err(self.error(position, SplitProblem::CopyRowsOnLine));
+        }
+        let start = position + (rest.len() - below.len());
+        let mut length = 0;
+        for line in below.split_inclusive('\n') {
+            if line.trim_end_matches(['\r', '\n']) == "\\." {
+                self.lexer.skip(start - position + length + line.len());
+                return Ok(CopyRows {
+                    text: below[..length].to_owned(),
+                    range: start..start + length + line.len(),
+                });
+            }
+            length += line.len();
+        }
+        Err(self.error(position, SplitProblem::CopyRowsWithoutEnd))
     }
 
     /// Takes a `DELIMITER x` line of the mysql client, if one stands here.

@@ -15,6 +15,17 @@ pub struct Statement {
     pub range: Range<usize>,
     /// What sort of statement it is.
     pub kind: StatementKind,
+    /// The rows that follow PostgreSQL's `COPY … FROM STDIN` in the file.
+    pub rows: Option<CopyRows>,
+}
+
+/// Rows that stand in a file behind `COPY … FROM STDIN`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CopyRows {
+    /// The rows as they are sent, without the line `\.` that ends them.
+    pub text: String,
+    /// Where they lie in the text that was split, in bytes, with that line.
+    pub range: Range<usize>,
 }
 
 /// What sort of statement it is, as far as running it is concerned.

@@ -121,7 +121,10 @@ async fn another_file_under_the_same_version_is_refused() {
         .unwrap_err();
     assert!(refused.to_string().contains("restore the file"), "{refused}");
     let other = migration(1, "CREATE TABLE u (a INT)");
-    target.sql("INSERT INTO lockkeeper_ledger VALUES ('1', 'm', 'x', 'l', NOW(), 0, 'x', 0, 0, 0, NULL, 1)");
+    target.sql(
+        "INSERT INTO lockkeeper_ledger (version, name, checksum, layout, applied_at, duration_ms, applied_by, \
+         generation, revision, warnings) VALUES ('1', 'm', 'x', 'l', NOW(), 0, 'x', 0, 0, 0)",
+    );
     let down = other.down.clone().unwrap();
     let refused = hand
         .apply(&down, &write(&other, Direction::Down), &Silent)

@@ -2,13 +2,14 @@
 
 use lockkeeper_migrate::db::{Claim, DbError};
 use lockkeeper_migrate::engine::{self, EngineError, Prospect, Report};
-use lockkeeper_migrate::plan::Goal;
+use lockkeeper_migrate::plan::{Goal, Plan, Step};
 
 use super::flags::{ChangeArgs, Common, DsnArg, Intent};
 use super::job::{Job, Missing};
 use super::journey::{Course, Journey};
 use super::plan_view::PlanView;
 use super::progress::Reporter;
+use super::stop::{Cause, Stop};
 use super::summary::Summary;
 use super::{failure, plan_text};
 use crate::exit::{Exit, Failure};
@@ -98,21 +99,26 @@ fn show_before(common: &Common, job: &Job, prospect: &Prospect, journey: &Journe
 }
 
 async fn migrate(common: &Common, job: &Job, journey: &Journey) -> Result<Report, Ended> {
-    let reporter = Reporter::new();
+    let mut stop = Stop::listen(common.limits.run_timeout).map_err(Ended::at_once)?;
+    let reporter = Reporter::stopped_by(stop.stopping());
     let who = who();
     let claim = Claim::Standalone { who: who.clone() };
-    let taken = job
-        .database
-        .take(&claim, common.limits.patience(), &reporter)
-        .await;
-    let mut hand = taken.map_err(|error| Ended {
-        report: Report::default(),
-        failure: failure::of_take(error),
+    let patience = common.limits.patience();
+    let taking = job.database.take(&claim, patience, &reporter);
+    let taken = stop.before(taking).await.map_err(|cause| {
+        let text = format!("{} while waiting for its turn; nothing was changed", cause.text());
+        Ended::at_once(Failure::new(cause.exit(), text))
     })?;
-    let result = engine::migrate(&mut *hand, &journey.plan, job.set.layout, &who, &reporter).await;
+    let mut hand = taken.map_err(|error| Ended::at_once(failure::of_take(error)))?;
+    let executor = hand.executor().clone();
+    let work = engine::migrate(&mut *hand, &journey.plan, job.set.layout, &who, &reporter);
+    let (result, stopped) = stop.during(&*job.database, &executor, work).await;
     let released = hand.release().await;
     reporter.end();
-    let report = result.map_err(Ended::from)?;
+    let report = result.map_err(|error| match stopped {
+        Some(cause) => Ended::stopped(cause, error, &journey.plan),
+        None => Ended::from(error),
+    })?;
     match released {
         // Everything is applied and committed; the next runner finds an executor that has ended.
         Ok(()) | Err(DbError::ConnectionLost(_)) => Ok(report),
@@ -129,11 +135,51 @@ struct Ended {
     failure: Failure,
 }
 
+impl Ended {
+    /// Before anything was done.
+    fn at_once(failure: Failure) -> Self {
+        Self {
+            report: Report::default(),
+            failure,
+        }
+    }
+
+    /// Because somebody asked for it: says what is applied and what is not.
+    fn stopped(cause: Cause, error: EngineError, plan: &Plan) -> Self {
+        let ended = Self::from(error);
+        let (done, left) = plan
+            .steps
+            .split_at(ended.report.steps.len().min(plan.steps.len()));
+        let text = format!(
+            "{}: {}; {}; {}",
+            cause.text(),
+            ended.failure.message(),
+            versions("done", done),
+            versions("not done", left)
+        );
+        Self {
+            report: ended.report,
+            failure: Failure::new(cause.exit(), text).hint("run it again to go on from there"),
+        }
+    }
+}
+
+fn versions(what: &str, steps: &[Step]) -> String {
+    let names: Vec<&str> = steps.iter().map(|step| step.migration.version.as_str()).collect();
+    match names.as_slice() {
+        [] => format!("{what}: none"),
+        _ => format!("{what}: {}", names.join(", ")),
+    }
+}
+
 impl From<EngineError> for Ended {
     fn from(error: EngineError) -> Self {
         let report = match &error {
-            EngineError::Apply { report, .. } => report.clone(),
-            _ => Report::default(),
+            EngineError::Apply { report, .. } | EngineError::Stopped { report, .. } => report.clone(),
+            EngineError::Plan(_)
+            | EngineError::OtherLedger(_)
+            | EngineError::NoScript { .. }
+            | EngineError::Db(_) => Report::default(),
         };
         Self {
             report,

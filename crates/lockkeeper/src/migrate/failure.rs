@@ -40,8 +40,14 @@ pub(super) fn of_plan(error: PlanError) -> Failure {
         | PlanError::NoSteps => Exit::Usage,
         PlanError::MissingDown { .. } => Exit::Error,
     };
-    Failure::new(exit, error)
+    let is_doubt = matches!(error, PlanError::StatementInDoubt { .. });
+    let failure = Failure::new(exit, error);
+    if is_doubt { failure.hint(RESOLVE) } else { failure }
 }
+
+/// What a person does about a statement in doubt.
+const RESOLVE: &str = "look at the database, then say what became of it: `lockkeeper migrate sql resolve VERSION --as \
+                       done` when it took effect, `--as not-done` to have it run again";
 
 pub(super) fn of_db(error: DbError) -> Failure {
     let exit = match error {
@@ -90,6 +96,7 @@ pub(super) fn of_engine(error: EngineError) -> Failure {
         EngineError::Plan(error) => of_plan(error),
         EngineError::Db(error) => of_db(error),
         EngineError::NoScript { .. } => Failure::new(Exit::Error, error),
+        EngineError::Stopped { .. } => Failure::new(Exit::EndedOtherwise, error),
         EngineError::OtherLedger(_) => Failure::new(Exit::WrongState, error),
         EngineError::Apply { error: ref cause, .. } => {
             let text = error.to_string();
@@ -99,7 +106,7 @@ pub(super) fn of_engine(error: EngineError) -> Failure {
                 }
                 ApplyError::Partial { .. } => Failure::new(Exit::WrongState, text)
                     .hint("mend what is named above, then run it again: it goes on after the last statement that took effect"),
-                ApplyError::InDoubt { .. } => Failure::new(Exit::WrongState, text),
+                ApplyError::InDoubt { .. } => Failure::new(Exit::WrongState, text).hint(RESOLVE),
                 ApplyError::Db(DbError::TimedOut { .. }) => Failure::new(Exit::TimedOut, text),
                 ApplyError::Db(_) => Failure::new(Exit::Error, text),
             }

@@ -14,6 +14,7 @@
 //! | `plan_text`, `plan_view` | a plan as a person, and as a program reads it |
 //! | `diff_text` | how two schemas differ, as a person reads it |
 //! | `progress` | what is going on, on standard error |
+//! | `stop` | stopping a run by a signal or a time limit |
 //! | `failure` | which exit code and hint an error gets |
 //!
 //! A new verb is a file in `verbs` with its `clap::Args` and a `run`, and a line in `sql::Verb`. Its page is
@@ -31,6 +32,7 @@ mod plan_text;
 mod plan_view;
 mod progress;
 mod sql;
+mod stop;
 mod summary;
 mod verbs;
 

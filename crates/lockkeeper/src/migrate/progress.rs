@@ -8,6 +8,8 @@ use lockkeeper_migrate::db::{Event, Observer};
 use lockkeeper_migrate::engine::{Outcome, Progress, StepReport};
 use lockkeeper_migrate::plan::Step;
 
+use super::stop::Stopping;
+
 /// How often the spinner turns.
 const TICK: Duration = Duration::from_millis(120);
 
@@ -15,10 +17,16 @@ const TICK: Duration = Duration::from_millis(120);
 #[derive(Debug)]
 pub(super) struct Reporter {
     spinner: ProgressBar,
+    stopping: Stopping,
 }
 
 impl Reporter {
     pub(super) fn new() -> Self {
+        Self::stopped_by(Stopping::default())
+    }
+
+    /// One that also tells the run when it is to stop.
+    pub(super) fn stopped_by(stopping: Stopping) -> Self {
         let target = if stderr().is_terminal() {
             ProgressDrawTarget::stderr()
         } else {
@@ -29,7 +37,7 @@ impl Reporter {
             spinner.set_style(style);
         }
         spinner.enable_steady_tick(TICK);
-        Self { spinner }
+        Self { spinner, stopping }
     }
 
     /// A line that stays.
@@ -68,6 +76,10 @@ impl Observer for Reporter {
             Event::Ended(blocker) => self.say(&format!("ended {blocker}")),
             Event::Notice(notice) => self.say(&format!("{}: {}", notice.severity, notice.message)),
         }
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.stopping.is_asked_for()
     }
 }
 

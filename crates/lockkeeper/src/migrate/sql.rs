@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 
 use super::flags::{Common, DsnArg};
-use super::verbs::{create, diff, down, lint, new, plan, redo, status, up, up_to, validate, wait};
+use super::verbs::{create, diff, down, lint, new, plan, redo, resolve, status, up, up_to, validate, wait};
 use crate::exit::{self, Exit, Failure};
 
 /// Arguments of `lockkeeper migrate sql`.
@@ -53,6 +53,8 @@ enum Verb {
     Lint(lint::LintArgs),
     /// Compare the database's schema with another one (exit code 4 when they differ)
     Diff(diff::DiffArgs),
+    /// Say what became of a statement in doubt, when you have looked
+    Resolve(resolve::ResolveArgs),
 }
 
 impl SqlArgs {
@@ -81,6 +83,7 @@ impl Verb {
             Self::Validate(args) => args.run(common).await,
             Self::Lint(args) => args.run(common).await,
             Self::Diff(args) => args.run(common).await,
+            Self::Resolve(args) => args.run(common).await,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `lockkeeper migrate sql`, as people and scripts call it: the real binary, most of it on SQLite files.
+//! `lockkeeper migrate sql`, as people and scripts call it: the real binary on SQLite files and real servers.
 
 #![expect(
     clippy::unwrap_used,
@@ -6,6 +6,8 @@
 )]
 
 mod bad_input;
+mod constructs;
+mod crash;
 mod diff;
 mod lint;
 mod many;
@@ -14,5 +16,7 @@ mod prompts;
 mod round_trip;
 mod schemas;
 mod servers;
+mod signals;
 mod support;
+mod target;
 mod verbs;

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::support::{DSN, Folder};
 
-fn check(name: &str, value: &Value) {
+pub(crate) fn check(name: &str, value: &Value) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../../docs/schema")
         .join(format!("{name}.json"));

@@ -70,6 +70,13 @@ impl Folder {
         fs::remove_file(self.path().join(name)).unwrap();
     }
 
+    /// Reads a file and removes it.
+    pub(crate) fn take(&self, name: &str) -> Option<String> {
+        let text = fs::read_to_string(self.path().join(name)).ok()?;
+        self.remove(name);
+        Some(text)
+    }
+
     pub(crate) fn has(&self, name: &str) -> bool {
         self.path().join(name).exists()
     }
@@ -121,6 +128,29 @@ impl Folder {
 
     pub(crate) fn execute(&self, sql: &str) {
         self.value(&format!("{sql} RETURNING 1"));
+    }
+
+    /// The first columns of all rows of all queries, as lines of text; nothing while the table is not there yet.
+    pub(crate) fn text(&self, sql: &str) -> String {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let options = SqliteConnectOptions::new()
+                .filename(self.path().join("app.db"))
+                .create_if_missing(true);
+            let mut connection = options.connect().await.unwrap();
+            let rows = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))
+                .fetch_all(&mut connection)
+                .await
+                .unwrap();
+            let text = |row: &sqlx::sqlite::SqliteRow| {
+                let value = row.try_get_unchecked::<Option<String>, _>(0).unwrap();
+                value.unwrap_or_default()
+            };
+            rows.iter().map(text).collect::<Vec<_>>().join("\n")
+        })
     }
 
     /// One value out of the database.

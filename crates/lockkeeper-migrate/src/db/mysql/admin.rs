@@ -39,6 +39,6 @@ fn told(failure: Failure) -> DbError {
             code: number.to_string(),
             message,
         },
-        lost @ Failure::Lost(_) => DbError::ConnectionLost(lost.to_string()),
+        other @ (Failure::Cancelled(_) | Failure::Lost(_)) => other.into(),
     }
 }

@@ -1,27 +1,26 @@
 //! Running one direction of one migration.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use super::doubt;
-use super::failure::Failure;
-use super::hand::MySqlHand;
-use super::journal::Journal;
+use super::failure::{Failure, QUERY_INTERRUPTED};
+use super::hand::{Limits, MySqlHand};
+use super::journal::{Entry, Journal};
 use super::ledger::{self, Standing};
 use super::others;
 use super::target::seconds;
 use super::text::first_line;
 use super::variables::Variables;
-use super::watch::{Unseen, Wanted, jitter, update_row};
+use super::watch::{Unseen, Wanted, update_row};
+use crate::db::retry::Tries;
 use crate::db::{Applied, ApplyError, Blocker, DbError, Event, LedgerWrite, Notice, Observer};
+use crate::failpoint::{self, reach};
 use crate::source::{Direction, Script};
 use crate::sql::Statement;
 
-/// Tries of a statement, or of a whole transaction, that did not get a lock.
-pub(super) const LOCK_TRIES: u32 = 6;
-/// Mean pause between two tries: whoever queued up behind the first one goes on meanwhile.
-pub(super) const LOCK_PAUSE: Duration = Duration::from_millis(400);
 /// How long a refused writer may take to roll back once a migration waits for it.
 const REFUSED_PATIENCE: Duration = Duration::from_millis(500);
 /// Longest text of a statement in an event.
@@ -35,6 +34,8 @@ pub(super) struct Run<'a> {
     pub(super) observer: &'a dyn Observer,
     pub(super) journal: Journal,
     pub(super) notices: Vec<Notice>,
+    /// The mark of a statement that took effect, to go into the next commit.
+    pub(super) owed: Option<String>,
     /// Those that the last statement waited for.
     seen: Vec<Blocker>,
     started: Instant,
@@ -46,10 +47,10 @@ pub(super) async fn apply(
     write: &LedgerWrite,
     observer: &dyn Observer,
 ) -> Result<Applied, ApplyError> {
+    hand.limit(Limits::Script).await?;
     let variables = Variables::before(&mut hand.session, &script.statements)
         .await
         .map_err(DbError::from)?;
-    hand.limit_statements(true).await?;
     let journal = Journal::new(&hand.target, &write.version, write.direction);
     let mut run = Run {
         hand,
@@ -58,6 +59,7 @@ pub(super) async fn apply(
         observer,
         journal,
         notices: Vec::new(),
+        owed: None,
         seen: Vec::new(),
         started: Instant::now(),
     };
@@ -68,7 +70,6 @@ pub(super) async fn apply(
     };
     let hand = run.hand;
     if !matches!(&result, Err(ApplyError::Db(DbError::ConnectionLost(_)))) {
-        hand.limit_statements(false).await?;
         variables
             .restore(&mut hand.session, &hand.target)
             .await
@@ -97,20 +98,27 @@ impl MySqlHand {
         ended.map(drop)
     }
 
-    /// Bounds (or no longer bounds) what a migration's statements may wait for and how long they may run.
-    async fn limit_statements(&mut self, on: bool) -> Result<(), DbError> {
-        let limits = &self.target.limits;
-        let row_wait = if on {
-            seconds(limits.lock_timeout)
-        } else {
-            super::target::ROW_WAIT_S
+    /// Bounds the session's waits and run times for what comes next. Between two migrations they stay as they are.
+    pub(super) async fn limit(&mut self, limits: Limits) -> Result<(), DbError> {
+        if self.limits == limits {
+            return Ok(());
+        }
+        let settings = &self.target.limits;
+        let (row_wait, run_s) = match limits {
+            Limits::Own => (super::target::ROW_WAIT_S, 0.0),
+            Limits::Script => (
+                seconds(settings.lock_timeout),
+                settings
+                    .statement_timeout
+                    .map_or(0.0, |limit| limit.as_secs_f64()),
+            ),
         };
         let mut sql = format!("SET SESSION innodb_lock_wait_timeout = {row_wait}");
-        if let (true, Some(limit)) = (self.facts.mariadb, limits.statement_timeout) {
-            let limit = if on { limit.as_secs_f64() } else { 0.0 };
-            sql.push_str(&format!(", max_statement_time = {limit:.3}"));
+        if self.facts.mariadb && settings.statement_timeout.is_some() {
+            sql.push_str(&format!(", max_statement_time = {run_s:.3}"));
         }
         self.session.run(&sql).await?;
+        self.limits = limits;
         Ok(())
     }
 }
@@ -142,15 +150,16 @@ impl Run<'_> {
         })
     }
 
-    /// An interrupted run of the other direction leaves a schema that is neither version.
-    pub(super) async fn refuse_opposite(&mut self) -> Result<(), DbError> {
-        if self.journal.opposite_is_open(&mut self.hand.session).await? {
+    /// What the journal says. An interrupted run of the other direction leaves a schema that is neither version.
+    pub(super) async fn recorded(&mut self) -> Result<BTreeMap<usize, Entry>, DbError> {
+        let recorded = self.journal.read(&mut self.hand.session).await?;
+        if recorded.opposite_is_open {
             return Err(DbError::Unsupported(format!(
                 "version {} was interrupted on its way in the other direction; finish that first (see lockkeeper_journal)",
                 self.write.version
             )));
         }
-        Ok(())
+        Ok(recorded.entries)
     }
 
     pub(super) fn ledger_run(&self) -> ledger::Run {
@@ -174,7 +183,7 @@ impl Run<'_> {
 
     /// All statements and the ledger's row in one transaction.
     async fn in_one(&mut self) -> Result<Applied, ApplyError> {
-        let mut tries = 1;
+        let mut tries = Tries::default();
         loop {
             self.notices.clear();
             let tried = self.transaction().await;
@@ -185,50 +194,47 @@ impl Run<'_> {
             match tried {
                 Ok(applied) => return Ok(applied),
                 Err(InOne::Error(error)) => return Err(error),
-                Err(InOne::Locked { line, message }) if tries == LOCK_TRIES => {
-                    return Err(ApplyError::RolledBack { line, message });
-                }
-                Err(InOne::Locked { .. }) => {
-                    tries += 1;
-                    self.make_way().await;
+                Err(InOne::Locked { line, message }) => {
+                    if !self.make_way(&mut tries).await {
+                        return Err(ApplyError::RolledBack { line, message });
+                    }
                 }
             }
         }
     }
 
     async fn transaction(&mut self) -> Result<Applied, InOne> {
-        self.hand
-            .session
-            .run("START TRANSACTION")
-            .await
-            .map_err(DbError::from)?;
-        self.hand.guard().await?;
+        self.hand.begin_guarded().await?;
         if self.already().await? {
             self.hand.session.run("ROLLBACK").await.map_err(DbError::from)?;
             return Ok(Applied::Already);
         }
-        self.refuse_opposite().await?;
+        self.recorded().await?;
         for begin in ledger::begin(&self.hand.target, self.write)? {
             self.hand.session.run(&begin).await.map_err(DbError::from)?;
         }
+        reach(failpoint::APPLY_BEGUN);
         let script = self.script;
         for (index, statement) in script.statements.iter().enumerate() {
             if let Err(refused) = self.statement(index, statement).await {
                 return Err(in_one_error(statement, refused));
             }
         }
+        reach(failpoint::APPLY_RAN);
         for record in self.ledger_sql()? {
             self.hand.session.run(&record).await.map_err(DbError::from)?;
         }
+        reach(failpoint::APPLY_RECORDED);
         self.hand.session.run("COMMIT").await.map_err(DbError::from)?;
+        reach(failpoint::APPLY_COMMITTED);
         Ok(self.ran())
     }
 
-    /// What is done between two tries of a statement that did not get a lock.
-    pub(super) async fn make_way(&mut self) {
+    /// What is done between two tries of a statement that did not get a lock; false when there is to be no other.
+    pub(super) async fn make_way(&mut self, tries: &mut Tries) -> bool {
         // When it fails, the next try says what is wrong.
         let _ = self.hand.end_refused_writers(self.observer).await;
-        sleep(jitter(LOCK_PAUSE)).await;
+        tries.again(self.observer).await
     }
 
     /// Runs one statement once, names whoever it waits for, and keeps the server's warnings.
@@ -252,13 +258,23 @@ impl Run<'_> {
             .over(wanted, limit, self.observer, hand.session.run(&statement.text))
             .await;
         self.seen = seen;
-        result?;
+        if let Err(failure) = result {
+            return Err(self.tell_cancelled(failure).await);
+        }
         // The witness may have gone with them, and the barrier's triggers look for it at the next row.
         if statement.text.to_ascii_uppercase().contains("RELEASE_ALL_LOCKS") {
             let hand = &mut *self.hand;
             others::hold_witness(&mut hand.session, &hand.target, &hand.executor.started).await?;
         }
         self.keep_warnings().await
+    }
+
+    /// The server answers the same to a cancelled statement as to one whose session is being ended.
+    async fn tell_cancelled(&mut self, failure: Failure) -> Failure {
+        if failure.is(QUERY_INTERRUPTED) && self.hand.session.run("DO 0").await.is_ok() {
+            return Failure::Cancelled("the statement was cancelled".to_owned());
+        }
+        failure
     }
 
     async fn keep_warnings(&mut self) -> Result<(), Failure> {
@@ -276,20 +292,18 @@ impl Run<'_> {
 
     /// As [`statement`](Self::statement), again and again while a lock is not had.
     pub(super) async fn patiently(&mut self, index: usize, statement: &Statement) -> Result<(), Refused> {
-        let mut tries = 1;
+        let mut tries = Tries::default();
         loop {
             match self.statement(index, statement).await {
                 Ok(()) => return Ok(()),
-                Err(failure) if failure.is_retryable() && tries == LOCK_TRIES => {
-                    let names: Vec<String> = self.seen.iter().map(ToString::to_string).collect();
-                    return Err(Refused::Locked(format!(
-                        "{failure}; seen in the way: {}",
-                        names.join("; ")
-                    )));
-                }
                 Err(failure) if failure.is_retryable() => {
-                    tries += 1;
-                    self.make_way().await;
+                    if !self.make_way(&mut tries).await {
+                        let names: Vec<String> = self.seen.iter().map(ToString::to_string).collect();
+                        return Err(Refused::Locked(format!(
+                            "{failure}; seen in the way: {}",
+                            names.join("; ")
+                        )));
+                    }
                 }
                 Err(failure) => return Err(failure.into()),
             }

@@ -143,4 +143,11 @@ impl Database for MySqlDatabase {
         session.close().await;
         ended.map(|_| ())
     }
+
+    async fn cancel(&self, executor: &ExecutorId) -> Result<(), DbError> {
+        let (mut session, facts) = self.session().await?;
+        let cancelled = others::cancel(&mut session, &self.target, &facts, executor).await;
+        session.close().await;
+        cancelled
+    }
 }

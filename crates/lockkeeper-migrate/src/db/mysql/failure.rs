@@ -10,6 +10,8 @@ use crate::db::DbError;
 const LOCK_WAIT_TIMEOUT: u16 = 1205;
 /// Chosen as the victim of a deadlock; the whole transaction is rolled back.
 const DEADLOCK: u16 = 1213;
+/// A statement was cancelled, or its session is being ended.
+pub(super) const QUERY_INTERRUPTED: u16 = 1317;
 /// Server shutdown, killed query, killed connection, server gone: the session cannot go on.
 const SESSION_GONE: [u16; 6] = [1053, 1317, 1927, 2006, 2013, 4031];
 /// `CREATE TRIGGER` with the binary log on and without SUPER.
@@ -31,6 +33,8 @@ pub(super) enum Failure {
         /// Its words.
         message: String,
     },
+    /// The statement was cancelled, and the session goes on.
+    Cancelled(String),
     /// The wire broke, or what came over it makes no sense.
     Lost(String),
 }
@@ -40,6 +44,7 @@ impl Failure {
     pub(super) fn number(&self) -> Option<u16> {
         match self {
             Self::Server { number, .. } => Some(*number),
+            Self::Cancelled(_) => Some(QUERY_INTERRUPTED),
             Self::Lost(_) => None,
         }
     }
@@ -57,6 +62,7 @@ impl Failure {
     pub(super) fn is_lost(&self) -> bool {
         match self {
             Self::Server { number, .. } => SESSION_GONE.contains(number),
+            Self::Cancelled(_) => false,
             Self::Lost(_) => true,
         }
     }
@@ -79,6 +85,7 @@ impl fmt::Display for Failure {
                 state,
                 message,
             } => write!(f, "{message} (error {number}, {state})"),
+            Self::Cancelled(message) => write!(f, "{message} (error {QUERY_INTERRUPTED})"),
             Self::Lost(reason) => f.write_str(reason),
         }
     }
@@ -108,6 +115,10 @@ impl From<Failure> for DbError {
         let denied = failure.is_denied();
         match failure {
             Failure::Lost(reason) => Self::ConnectionLost(reason),
+            Failure::Cancelled(message) => Self::Server {
+                code: QUERY_INTERRUPTED.to_string(),
+                message,
+            },
             Failure::Server { state, message, .. } if state == "LK002" => Self::Superseded { by: message },
             Failure::Server {
                 number: BINLOG_NEEDS_SUPER,

@@ -153,19 +153,30 @@ pub(super) async fn read(
     target: &Target,
     lock: Lock,
 ) -> Result<Option<Record>, Failure> {
+    let sql = select(target, lock);
+    Ok(session.row(&sql).await?.map(record))
+}
+
+/// The statement that reads the row.
+fn select(target: &Target, lock: Lock) -> String {
     let lock = match lock {
         Lock::None => "",
         Lock::Share => " LOCK IN SHARE MODE",
         Lock::Update => " FOR UPDATE",
     };
-    let sql = format!(
+    format!(
         "SELECT identity, generation, revision, leader_id, gate_epoch, opened, version, executor_session, \
          executor_started, executor_who, superseded, rollout, \
          IS_USED_LOCK(CONCAT('{}', IFNULL(executor_started, 'nobody'))) FROM {} WHERE one = 1{lock}",
         target.witness_prefix(),
         target.own("lockkeeper_gate"),
-    );
-    Ok(session.row(&sql).await?.map(record))
+    )
+}
+
+/// Begins a transaction and reads the row in it so that it cannot change, in one message.
+pub(super) async fn begin(session: &mut Session, target: &Target) -> Result<Record, DbError> {
+    let sql = format!("START TRANSACTION; {}", select(target, Lock::Share));
+    session.row(&sql).await?.map(record).ok_or_else(missing)
 }
 
 /// As [`read`], where lockkeeper's tables are known to be there.
@@ -174,12 +185,16 @@ pub(super) async fn read_present(
     target: &Target,
     lock: Lock,
 ) -> Result<Record, DbError> {
-    read(session, target, lock)
-        .await?
-        .ok_or_else(|| DbError::ForeignTable {
-            table: "lockkeeper_gate".to_owned(),
-            detail: "its row was deleted: nobody can tell which fence stood; look at the triggers named lockkeeper_g*".to_owned(),
-        })
+    read(session, target, lock).await?.ok_or_else(missing)
+}
+
+fn missing() -> DbError {
+    DbError::ForeignTable {
+        table: "lockkeeper_gate".to_owned(),
+        detail:
+            "its row was deleted: nobody can tell which fence stood; look at the triggers named lockkeeper_g*"
+                .to_owned(),
+    }
 }
 
 fn record(columns: Row) -> Record {

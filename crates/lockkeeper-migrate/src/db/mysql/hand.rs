@@ -16,8 +16,8 @@ use super::text::{literal, literal_or_null};
 use super::watch::{Unseen, Watch, update_row};
 use super::{apply, catalogue, epoch_table, ledger, others, verify};
 use crate::db::{
-    Applied, ApplyError, BarrierReport, DbError, ExecutorId, GateRow, Hand, LedgerWrite, Observer, Silent,
-    VerifyOutcome,
+    Applied, ApplyError, BarrierReport, DbError, Doubt, ExecutorId, GateRow, Hand, LedgerWrite, Observer,
+    Resolution, Silent, VerifyOutcome,
 };
 use crate::fingerprint::Schema;
 use crate::ledger::{EditRecord, LedgerChoice, LedgerEntry};
@@ -42,6 +42,17 @@ pub(super) struct MySqlHand {
     pub(super) barred: Option<GateEpoch>,
     /// Where the history is.
     pub(super) meta: Meta,
+    /// Whose waits and run times the session bounds at this moment.
+    pub(super) limits: Limits,
+}
+
+/// What the session's limits are set for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Limits {
+    /// Short waits for the gate row, no limit on run times.
+    Own,
+    /// A migration's statements.
+    Script,
 }
 
 impl MySqlHand {
@@ -63,6 +74,7 @@ impl MySqlHand {
             executor,
             barred: None,
             meta,
+            limits: Limits::Own,
         }
     }
 
@@ -100,25 +112,8 @@ impl MySqlHand {
             statements.extend(ledger::record(&self.target, write, run)?);
         }
         statements.push(meta::keep(&self.target));
-        self.in_transaction(&statements).await?;
+        self.commit_guarded(&statements).await?;
         self.meta.kept = self.target.limits.ledger;
-        Ok(())
-    }
-
-    /// A guarded transaction of own statements.
-    async fn in_transaction(&mut self, statements: &[String]) -> Result<(), DbError> {
-        self.session.run("START TRANSACTION").await?;
-        let written = self.write_guarded(statements).await;
-        let end = if written.is_ok() { "COMMIT" } else { "ROLLBACK" };
-        self.session.run(end).await?;
-        written
-    }
-
-    async fn write_guarded(&mut self, statements: &[String]) -> Result<(), DbError> {
-        self.guard().await?;
-        for statement in statements {
-            self.session.run(statement).await?;
-        }
         Ok(())
     }
 
@@ -132,10 +127,10 @@ impl MySqlHand {
         Ok(())
     }
 
-    /// Reads the row so that it cannot change before the transaction ends, and refuses when it no longer names this
-    /// hand. To be called inside a transaction.
-    pub(super) async fn guard(&mut self) -> Result<(), DbError> {
-        let record = gate::read_present(&mut self.session, &self.target, Lock::Share).await?;
+    /// Begins a transaction, reads the row so that it cannot change before the transaction ends, and refuses when it
+    /// no longer names this hand.
+    pub(super) async fn begin_guarded(&mut self) -> Result<(), DbError> {
+        let record = gate::begin(&mut self.session, &self.target).await?;
         gate::check(&record, &self.executor, self.row.leader_epoch, &self.facts)?;
         // A migration may have said RELEASE_ALL_LOCKS().
         let held = record.witness == Some(self.facts.connection)
@@ -145,6 +140,24 @@ impl MySqlHand {
                 by: "another session, which holds this hand's witness lock".to_owned(),
             });
         }
+        Ok(())
+    }
+
+    /// A guarded transaction of own statements.
+    pub(super) async fn commit_guarded(&mut self, statements: &[String]) -> Result<(), DbError> {
+        let written = self.write_guarded(statements).await;
+        if written.is_err() {
+            // On a dead session there is nothing to roll back.
+            let _ = self.session.run("ROLLBACK").await;
+        }
+        written
+    }
+
+    async fn write_guarded(&mut self, statements: &[String]) -> Result<(), DbError> {
+        self.begin_guarded().await?;
+        self.session
+            .run(&format!("{}; COMMIT", statements.join("; ")))
+            .await?;
         Ok(())
     }
 
@@ -181,6 +194,7 @@ impl MySqlHand {
         (patience, unseen): (Duration, Unseen),
         explain: impl FnOnce(&GateRow) -> Result<(), DbError> + Send,
     ) -> Result<(), DbError> {
+        self.limit(Limits::Own).await?;
         let sql = format!(
             "UPDATE {} SET {columns}, changed_at = UTC_TIMESTAMP(6) WHERE {} AND {extra}",
             self.target.own("lockkeeper_gate"),
@@ -224,6 +238,7 @@ impl MySqlHand {
         patience: Duration,
         observer: &dyn Observer,
     ) -> Result<BarrierReport, DbError> {
+        self.limit(Limits::Own).await?;
         let record = gate::read_present(&mut self.session, &self.target, Lock::None).await?;
         gate::check(&record, &self.executor, self.row.leader_epoch, &self.facts)?;
         self.row = record.row;
@@ -249,6 +264,7 @@ impl MySqlHand {
     }
 
     async fn try_clean_up(&mut self) -> Result<usize, DbError> {
+        self.limit(Limits::Own).await?;
         let record = gate::read_present(&mut self.session, &self.target, Lock::None).await?;
         gate::check(&record, &self.executor, self.row.leader_epoch, &self.facts)?;
         barrier::drop_opened(&mut self.session, &self.target, record.row.opened).await
@@ -342,8 +358,18 @@ impl Hand for MySqlHand {
 
     async fn accept_edit(&mut self, migration: &Migration, edit: &EditRecord) -> Result<(), DbError> {
         let statements = ledger::accept_edit(&self.target, migration, edit);
-        let accepted = self.in_transaction(&statements).await;
+        let accepted = self.commit_guarded(&statements).await;
         self.settle(accepted).await
+    }
+
+    async fn doubts(&mut self) -> Result<Vec<Doubt>, DbError> {
+        let listed = self.list_doubts().await;
+        self.settle(listed).await
+    }
+
+    async fn resolve(&mut self, doubt: &Doubt, resolution: &Resolution) -> Result<(), DbError> {
+        let recorded = self.record_resolution(doubt, resolution).await;
+        self.settle(recorded).await
     }
 
     async fn scalar(&mut self, query: &str) -> Result<Option<String>, DbError> {
@@ -352,7 +378,10 @@ impl Hand for MySqlHand {
     }
 
     async fn verify(&mut self, statements: &[Statement]) -> Result<VerifyOutcome, DbError> {
-        let outcome = verify::verify(&mut self.session, &self.target, statements).await;
+        let outcome = match self.limit(Limits::Own).await {
+            Ok(()) => verify::verify(&mut self.session, &self.target, statements).await,
+            Err(error) => Err(error),
+        };
         self.settle(outcome).await
     }
 

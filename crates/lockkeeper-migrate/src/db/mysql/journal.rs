@@ -19,6 +19,8 @@ pub(super) enum Step {
     Started,
     /// It took effect.
     Done,
+    /// It was looked at, and nobody could tell.
+    InDoubt,
 }
 
 /// What is recorded of one statement.
@@ -27,6 +29,15 @@ pub(super) struct Entry {
     /// SHA-256 of its text, in hex.
     pub(super) hash: String,
     pub(super) step: Step,
+}
+
+/// The rows of one version.
+#[derive(Debug, Default)]
+pub(super) struct Recorded {
+    /// By the statement's position, from 1.
+    pub(super) entries: BTreeMap<usize, Entry>,
+    /// Whether the other direction of this version was interrupted.
+    pub(super) opposite_is_open: bool,
 }
 
 /// SHA-256 of a statement's text, with CRLF read as LF, in hex.
@@ -51,45 +62,34 @@ impl Journal {
         }
     }
 
-    fn opposite(&self) -> Direction {
-        match self.direction {
-            Direction::Up => Direction::Down,
-            Direction::Down => Direction::Up,
-        }
-    }
-
-    /// Entries by the statement's position, from 1.
-    pub(super) async fn read(&self, session: &mut Session) -> Result<BTreeMap<usize, Entry>, Failure> {
+    /// What is recorded of this direction, and whether the other one was interrupted.
+    pub(super) async fn read(&self, session: &mut Session) -> Result<Recorded, Failure> {
         let rows = session
             .rows(&format!(
-                "SELECT `position`, hash, state FROM {} WHERE version = {} AND direction = '{}'",
-                self.table, self.version, self.direction
+                "SELECT direction, `position`, hash, state FROM {} WHERE version = {}",
+                self.table, self.version
             ))
             .await?;
-        let entries = rows.into_iter().filter_map(|row| {
-            let [Some(position), Some(hash), Some(state)] = <[_; 3]>::try_from(row).ok()? else {
-                return None;
+        let mut recorded = Recorded::default();
+        for row in rows {
+            let [Some(direction), Some(position), Some(hash), Some(state)] =
+                <[_; 4]>::try_from(row).unwrap_or_default()
+            else {
+                continue;
             };
-            let step = if state == "done" {
-                Step::Done
-            } else {
-                Step::Started
+            if direction != self.direction.to_string() {
+                recorded.opposite_is_open = true;
+                continue;
+            }
+            let step = match state.as_str() {
+                "done" => Step::Done,
+                "in doubt" => Step::InDoubt,
+                _ => Step::Started,
             };
-            Some((usize::try_from(number(&position)).ok()?, Entry { hash, step }))
-        });
-        Ok(entries.collect())
-    }
-
-    /// Whether the other direction of this version was interrupted.
-    pub(super) async fn opposite_is_open(&self, session: &mut Session) -> Result<bool, Failure> {
-        session
-            .any(&format!(
-                "SELECT 1 FROM {} WHERE version = {} AND direction = '{}' LIMIT 1",
-                self.table,
-                self.version,
-                self.opposite()
-            ))
-            .await
+            let position = usize::try_from(number(&position)).unwrap_or(usize::MAX);
+            recorded.entries.insert(position, Entry { hash, step });
+        }
+        Ok(recorded)
     }
 
     /// Statement `position` is about to run.
@@ -108,6 +108,14 @@ impl Journal {
             "INSERT INTO {} (version, direction, `position`, hash, state, started_at, finished_at) \
              VALUES ({}, '{}', {position}, '{hash}', 'done', UTC_TIMESTAMP(6), UTC_TIMESTAMP(6)) \
              ON DUPLICATE KEY UPDATE state = 'done', finished_at = VALUES(finished_at)",
+            self.table, self.version, self.direction
+        )
+    }
+
+    /// Nobody can tell what became of statement `position`.
+    pub(super) fn doubt(&self, position: usize) -> String {
+        format!(
+            "UPDATE {} SET state = 'in doubt' WHERE version = {} AND direction = '{}' AND `position` = {position}",
             self.table, self.version, self.direction
         )
     }

@@ -11,7 +11,7 @@
 //! | `meta`, `book` | the format of our own tables; the table of the tool whose ledger was chosen |
 //! | `epoch_table` | strength EPOCH: what writers touch, and what closing drops |
 //! | `apply`, `stepwise`, `journal`, `ledger`, `variables` | running a migration |
-//! | `doubt`, `tokens` | after a crash: did a statement take effect? |
+//! | `doubt`, `tokens`, `resolve` | after a crash: did a statement take effect, and what a person says about it |
 //! | `break_glass` | what a person may do without a fleet |
 //! | `verify` | verification scripts |
 //! | `catalogue` | the schema, read from `information_schema` |
@@ -40,6 +40,7 @@ mod ledger;
 mod meta;
 mod others;
 mod preflight;
+mod resolve;
 mod session;
 mod stepwise;
 mod take;

@@ -124,6 +124,25 @@ pub(super) async fn end_executor(
     }
 }
 
+/// Cancels what a registered session runs at this moment; the session goes on.
+pub(super) async fn cancel(
+    session: &mut Session,
+    target: &Target,
+    facts: &Facts,
+    executor: &ExecutorId,
+) -> Result<(), DbError> {
+    if life(session, target, facts, executor).await? == Life::Gone {
+        return Ok(());
+    }
+    match session
+        .run(&format!("KILL QUERY {}", number(&executor.session)))
+        .await
+    {
+        Err(failure) if !failure.is(NO_SUCH_THREAD) => Err(failure.into()),
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
 /// Ends a connection. One that is not there is success.
 pub(super) async fn kill(session: &mut Session, id: u64) -> Result<(), DbError> {
     match session.run(&format!("KILL {id}")).await {

@@ -1,7 +1,9 @@
 //! Migrations whose statements commit one by one: each is journalled, and after a crash each is judged.
 //!
 //! A statement that changes rows commits together with its mark in the journal. DDL commits by itself, so it is
-//! marked before and after; what is marked before and not after is judged by what it would have left.
+//! marked before and after; what is marked before and not after is judged by what it would have left. The mark after
+//! it goes into the next commit, of the next statement's mark or of the ledger's row, so that each statement costs one
+//! commit more than by itself, and not two.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +12,9 @@ use super::barrier::Barrier;
 use super::doubt::{self, Verdict};
 use super::journal::{self, Entry, Step};
 use super::ledger;
+use crate::db::retry::Tries;
 use crate::db::{Applied, ApplyError, DbError, Notice};
+use crate::failpoint::{self, reach};
 use crate::sql::{Statement, StatementKind, TransactionVerb};
 
 /// How a statement is run.
@@ -58,6 +62,10 @@ impl Run<'_> {
         let mut done = self.settle(entries).await?;
         let script = self.script;
         for (at, statement) in script.statements.iter().enumerate() {
+            if self.observer.is_stopping() {
+                self.settle_debt().await?;
+                return Err(self.stopped(statement, &done));
+            }
             let way = way(statement);
             if done[at] && way != Way::Session {
                 continue;
@@ -94,19 +102,17 @@ impl Run<'_> {
 
     /// Ledger and journal under the row's lock; `None` when there is nothing to do.
     async fn look(&mut self) -> Result<Option<BTreeMap<usize, Entry>>, DbError> {
-        self.hand.session.run("START TRANSACTION").await?;
         let looked = self.look_inside().await;
         self.hand.session.run("ROLLBACK").await?;
         looked
     }
 
     async fn look_inside(&mut self) -> Result<Option<BTreeMap<usize, Entry>>, DbError> {
-        self.hand.guard().await?;
+        self.hand.begin_guarded().await?;
         if self.already().await? {
             return Ok(None);
         }
-        self.refuse_opposite().await?;
-        Ok(Some(self.journal.read(&mut self.hand.session).await?))
+        Ok(Some(self.recorded().await?))
     }
 
     /// What is journalled must be what the file still says; what comes after it may have been corrected.
@@ -146,13 +152,15 @@ impl Run<'_> {
             Verdict::Done => {
                 // Its new tables may still lack the barrier.
                 self.complete_barrier().await?;
-                self.commit(&[self.journal.done(position, &journal::hash(statement))])
-                    .await?;
+                let mark = self.journal.done(position, &journal::hash(statement));
+                self.hand.commit_guarded(&[mark]).await?;
                 Ok(true)
             }
             Verdict::InDoubt(seen) => {
                 let doubt = ledger::record_doubt(&self.hand.target, self.write, self.ledger_run(), position);
-                self.commit(&[doubt]).await?;
+                self.hand
+                    .commit_guarded(&[self.journal.doubt(position), doubt])
+                    .await?;
                 Err(ApplyError::InDoubt {
                     line: statement.line as usize,
                     index: position,
@@ -162,19 +170,11 @@ impl Run<'_> {
         }
     }
 
-    /// A guarded transaction of own statements.
-    async fn commit(&mut self, statements: &[String]) -> Result<(), DbError> {
-        self.hand.session.run("START TRANSACTION").await?;
-        let written = self.write_guarded(statements).await;
-        let end = if written.is_ok() { "COMMIT" } else { "ROLLBACK" };
-        self.hand.session.run(end).await?;
-        written
-    }
-
-    async fn write_guarded(&mut self, statements: &[String]) -> Result<(), DbError> {
-        self.hand.guard().await?;
-        for statement in statements {
-            self.hand.session.run(statement).await?;
+    /// Commits the mark of the last statement that is still owed.
+    async fn settle_debt(&mut self) -> Result<(), DbError> {
+        if let Some(mark) = self.owed.take() {
+            self.hand.commit_guarded(&[mark]).await?;
+            reach(failpoint::JOURNAL_DONE);
         }
         Ok(())
     }
@@ -185,6 +185,7 @@ impl Run<'_> {
         statement: &Statement,
         done: &[bool],
     ) -> Result<(), ApplyError> {
+        self.settle_debt().await?;
         match self.patiently(at, statement).await {
             Ok(()) => Ok(()),
             Err(refused) => Err(self.failed(statement, refused, done).await),
@@ -192,56 +193,64 @@ impl Run<'_> {
     }
 
     async fn rows(&mut self, at: usize, statement: &Statement, done: &[bool]) -> Result<(), ApplyError> {
+        self.settle_debt().await?;
         let mark = self.journal.done(at + 1, &journal::hash(statement));
-        let mut tries = 1;
+        let mut tries = Tries::default();
         loop {
-            self.hand
-                .session
-                .run("START TRANSACTION")
-                .await
-                .map_err(DbError::from)?;
             let written = self.rows_inside(at, statement, &mark).await;
-            let end = if written.is_ok() { "COMMIT" } else { "ROLLBACK" };
-            let ended = self.hand.session.run(end).await;
+            if written.is_err() {
+                // On a dead session there is nothing to roll back.
+                let _ = self.hand.session.run("ROLLBACK").await;
+            }
             match written {
-                Ok(()) => return Ok(ended.map(|_| ()).map_err(DbError::from)?),
-                Err(RowsError::Db(error)) => return Err(error.into()),
-                Err(RowsError::Refused(failure))
-                    if failure.is_retryable() && tries < super::apply::LOCK_TRIES =>
-                {
-                    tries += 1;
-                    self.make_way().await;
+                Ok(()) => {
+                    reach(failpoint::JOURNAL_DONE);
+                    return Ok(());
                 }
+                Err(RowsError::Db(error)) => return Err(error.into()),
                 Err(RowsError::Refused(failure)) => {
-                    return Err(self.failed(statement, failure.into(), done).await);
+                    if !failure.is_retryable() || !self.make_way(&mut tries).await {
+                        return Err(self.failed(statement, failure.into(), done).await);
+                    }
                 }
             }
         }
     }
 
     async fn rows_inside(&mut self, at: usize, statement: &Statement, mark: &str) -> Result<(), RowsError> {
-        self.hand.guard().await.map_err(RowsError::Db)?;
+        self.hand.begin_guarded().await.map_err(RowsError::Db)?;
         self.statement(at, statement).await.map_err(RowsError::Refused)?;
-        self.hand
-            .session
-            .run(mark)
-            .await
-            .map_err(|failure| RowsError::Db(failure.into()))?;
-        Ok(())
+        reach(failpoint::JOURNAL_RAN);
+        let commit = format!("{mark}; COMMIT");
+        let committed = self.hand.session.run(&commit).await;
+        committed
+            .map(drop)
+            .map_err(|failure| RowsError::Db(failure.into()))
     }
 
+    /// Marks the statement, in one commit with what is owed to the one before it, runs it, and owes its own mark to
+    /// whatever is committed next.
     async fn commits(&mut self, at: usize, statement: &Statement, done: &[bool]) -> Result<(), ApplyError> {
         let hash = journal::hash(statement);
-        self.commit(&[self.journal.start(at + 1, &hash)]).await?;
+        reach(failpoint::JOURNAL_STARTING);
+        let marks: Vec<String> = self
+            .owed
+            .take()
+            .into_iter()
+            .chain([self.journal.start(at + 1, &hash)])
+            .collect();
+        self.hand.commit_guarded(&marks).await?;
+        reach(failpoint::JOURNAL_STARTED);
         if let Err(refused) = self.patiently(at, statement).await {
             let lost = matches!(&refused, Refused::Failure(failure) if failure.is_lost());
             if !lost && !doubt::may_be_partial(&statement.text) {
-                self.commit(&[self.journal.forget(at + 1)]).await?;
+                self.hand.commit_guarded(&[self.journal.forget(at + 1)]).await?;
             }
             return Err(self.failed(statement, refused, done).await);
         }
+        reach(failpoint::JOURNAL_RAN);
         self.complete_barrier().await?;
-        self.commit(&[self.journal.done(at + 1, &hash)]).await?;
+        self.owed = Some(self.journal.done(at + 1, &hash));
         Ok(())
     }
 
@@ -274,6 +283,23 @@ impl Run<'_> {
         self.notices.push(notice);
     }
 
+    fn stopped(&self, next: &Statement, done: &[bool]) -> ApplyError {
+        ApplyError::Partial {
+            line: next.line as usize,
+            message: "stopped before this statement".to_owned(),
+            done: self.count(done),
+            total: self.script.statements.len(),
+        }
+    }
+
+    /// How many statements took effect.
+    fn count(&self, done: &[bool]) -> usize {
+        let pairs = self.script.statements.iter().zip(done);
+        pairs
+            .filter(|(statement, done)| **done && way(statement) != Way::Session)
+            .count()
+    }
+
     async fn failed(&mut self, statement: &Statement, refused: Refused, done: &[bool]) -> ApplyError {
         let message = match refused {
             Refused::Failure(failure) => match refusal(&failure) {
@@ -283,14 +309,7 @@ impl Run<'_> {
             Refused::Locked(message) => message,
         };
         let line = statement.line as usize;
-        let took_effect = |(at, statement): (usize, &Statement)| done[at] && way(statement) != Way::Session;
-        let count = self
-            .script
-            .statements
-            .iter()
-            .enumerate()
-            .filter(|pair| took_effect(*pair))
-            .count();
+        let count = self.count(done);
         if count == 0 && !doubt::may_be_partial(&statement.text) {
             return ApplyError::RolledBack { line, message };
         }
@@ -304,9 +323,14 @@ impl Run<'_> {
 
     /// The ledger's row takes the journal's place.
     async fn finish(&mut self) -> Result<(), DbError> {
+        reach(failpoint::LEDGER_PENDING);
+        // The journal goes, and the mark that is owed to it.
+        self.owed = None;
         let mut statements = self.ledger_sql()?;
         statements.push(self.journal.clear());
-        self.commit(&statements).await
+        self.hand.commit_guarded(&statements).await?;
+        reach(failpoint::LEDGER_WRITTEN);
+        Ok(())
     }
 }
 

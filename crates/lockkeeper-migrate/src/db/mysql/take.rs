@@ -15,6 +15,7 @@ use super::target::{Facts, Target};
 use super::text::{literal, literal_or_null, name};
 use super::watch::{Unseen, Wanted, Watch, jitter};
 use crate::db::{Blocker, Claim, DbError, Event, ExecutorId, Observer, TakeError};
+use crate::failpoint::{self, reach};
 
 /// Mean pause between two tries; ten runners that start at once must not keep one from being had.
 const RETRY_PAUSE: Duration = Duration::from_millis(80);
@@ -80,6 +81,7 @@ pub(super) async fn take(
         patience,
     };
     let record = taking.run(&mut session, &mut watch, observer).await?;
+    reach(failpoint::TAKE_REGISTERED);
     let mut hand = MySqlHand::new(
         target.clone(),
         taking.facts,

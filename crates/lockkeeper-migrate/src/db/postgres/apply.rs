@@ -1,32 +1,28 @@
 //! Running a migration in one transaction with its ledger row.
 
-use std::time::Duration;
-
 use futures::TryStreamExt;
-use sqlx::postgres::{PgDatabaseError, PgErrorPosition};
+use sqlx::postgres::{PgDatabaseError, PgErrorPosition, PgRow};
 use sqlx::{AssertSqlSafe, Connection, Either, PgConnection, Row};
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use super::hand::PgHand;
-use super::identity::identity;
+use super::identity::Question;
 use super::ledger;
 use super::notices::Heard;
-use super::session::{db_error, full_message, run};
+use super::pieces::{Piece, pieces};
+use super::session::{ask, db_error, full_message, run};
 use super::watch::{Manner, Watch};
-use crate::db::{Applied, ApplyError, DatabaseOptions, DbError, Event, LedgerWrite, Notice, Observer};
+use crate::db::retry::Tries;
+use crate::db::{
+    Applied, ApplyError, DatabaseOptions, DbError, Event, GateRow, LedgerWrite, Notice, Observer,
+    ServerIdentity,
+};
+use crate::failpoint::{self, reach};
 use crate::source::Script;
 use crate::sql::Statement;
 
 /// Whatever the role's defaults are: under a stricter level the locked row would be an older snapshot's.
 pub(super) const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
-
-/// How often a migration is begun again because a lock was not had within `lock_timeout`.
-const LOCK_TRIES: u32 = 10;
-
-/// Pause after the first of these; doubles, with jitter, up to [`LOCK_PAUSE_MAX`].
-const LOCK_PAUSE: Duration = Duration::from_millis(100);
-
-const LOCK_PAUSE_MAX: Duration = Duration::from_secs(3);
 
 /// Longest excerpt of a statement in an event, in characters.
 const EXCERPT: usize = 100;
@@ -55,18 +51,10 @@ impl From<DbError> for Failure {
 }
 
 impl Failure {
-    fn is_lock(&self) -> bool {
+    /// Whether a lock was not had in time, or given up for a deadlock: worth another try.
+    pub(super) fn is_lock(&self) -> bool {
         matches!(self, Self::Statement(refused) if matches!(refused.code.as_str(), "55P03" | "40P01"))
     }
-}
-
-/// Whether a failed try is worth another one, and the pause before it.
-pub(super) fn retry_pause(failure: &Failure, tries: u32) -> Option<Duration> {
-    if !failure.is_lock() || tries >= LOCK_TRIES {
-        return None;
-    }
-    let pause = (LOCK_PAUSE * 2u32.saturating_pow(tries)).min(LOCK_PAUSE_MAX);
-    Some(pause.mul_f64(0.5 + fastrand::f64()))
 }
 
 /// One call of `apply`.
@@ -86,14 +74,6 @@ impl PgHand {
         write: &LedgerWrite,
         observer: &dyn Observer,
     ) -> Result<Applied, ApplyError> {
-        let seen = identity(&mut self.session.conn).await?;
-        if seen != self.row.identity {
-            return Err(DbError::IdentityChanged {
-                recorded: self.row.identity.clone(),
-                seen,
-            }
-            .into());
-        }
         let began = Instant::now();
         let mut watch = Watch::new(&self.connector, &self.terms.executor, observer);
         let heard = Heard::default();
@@ -104,12 +84,11 @@ impl PgHand {
             heard: &heard,
             began,
         };
-        let body = script.body().filter(|_| script.transaction.is_transactional());
         let work = async {
-            match body {
-                Some(body) => self.run_whole(body, &run, &mut watch).await,
-                None if script.statements.is_empty() => self.run_whole("", &run, &mut watch).await,
-                None => self.run_stepwise(&run, &mut watch).await,
+            if script.transaction.is_transactional() {
+                self.run_whole(&run, &mut watch).await
+            } else {
+                self.run_stepwise(&run, &mut watch).await
             }
         };
         let outcome = heard.during(work).await;
@@ -142,71 +121,103 @@ impl PgHand {
     }
 
     /// All of it in one transaction. False when the ledger already said so.
-    async fn run_whole(
-        &mut self,
-        body: &str,
-        migration: &Run<'_>,
-        watch: &mut Watch<'_>,
-    ) -> Result<bool, ApplyError> {
-        let mut tries = 0;
+    async fn run_whole(&mut self, migration: &Run<'_>, watch: &mut Watch<'_>) -> Result<bool, ApplyError> {
+        let mut tries = Tries::default();
         loop {
-            let attempt = self.attempt(body, migration);
+            let attempt = self.attempt(migration);
             let failure = match watch.during(attempt, "a lock", Manner::Tell).await {
                 Ok(ran) => return Ok(ran),
                 Err(failure) => failure,
             };
-            let Some(pause) = retry_pause(&failure, tries) else {
-                return Err(whole_error(failure, tries, watch));
-            };
-            tries += 1;
-            sleep(pause).await;
+            if !failure.is_lock() || !tries.again(migration.observer).await {
+                return Err(whole_error(failure, tries.failed(), watch));
+            }
         }
     }
 
-    async fn attempt(&mut self, body: &str, migration: &Run<'_>) -> Result<bool, Failure> {
-        let Run {
-            script,
-            write,
-            observer,
-            ..
-        } = *migration;
+    async fn attempt(&mut self, migration: &Run<'_>) -> Result<bool, Failure> {
+        let script = migration.script;
         let epoch = self.fleet_epoch();
         let settings = self.connector.settings.clone();
+        let question = self.identity_question().await?;
         let mut tx = self.session.conn.begin_with(BEGIN).await.map_err(db_error)?;
-        self.terms
-            .hold(&mut tx, &self.names, settings.lock_timeout)
+        let more = format!(
+            "{}; {TRANSACTION}; {}",
+            question.sql(),
+            limits("SET LOCAL", &settings)
+        );
+        let (row, answers) = self
+            .terms
+            .hold_and_ask(&mut tx, &self.names, settings.lock_timeout, &more)
             .await?;
-        if ledger::says_so(&mut tx, &self.names, write).await? {
+        let [seen, before] = answers.as_slice() else {
+            return Err(Failure::Db(DbError::ConnectionLost(
+                "an answer is missing".to_owned(),
+            )));
+        };
+        check_identity(&row, Question::answer(seen))?;
+        if ledger::says_so(&mut tx, &self.names, migration.write).await? {
             return Ok(false);
         }
         ledger::begin(&mut tx, &self.names, migration).await?;
-        let before = transaction_id(&mut tx).await?;
-        set_limits(&mut tx, &settings).await?;
-        run_body(&mut tx, body, &script.statements, observer).await?;
+        reach(failpoint::APPLY_BEGUN);
+        for piece in pieces(&script.text, &script.statements) {
+            run_piece(&mut tx, piece, &script.statements, migration.observer).await?;
+        }
+        reach(failpoint::APPLY_RAN);
         let last_line = script.statements.last().map_or(1, |s| s.line as usize);
         // Deferred constraints fail here rather than at the COMMIT, where the driver could not tell the reason.
-        let settled: Result<(), DbError> = async {
-            run(&mut tx, "RESET ROLE; SET CONSTRAINTS ALL IMMEDIATE").await?;
-            if let Some(barrier) = &self.barrier {
-                barrier.reassert(&mut tx, &self.names).await?;
-            }
-            Ok(())
-        }
-        .await;
-        settled.map_err(|error| at_line(error, last_line))?;
-        if transaction_id(&mut tx).await? != before {
+        let settle = format!("RESET ROLE; SET CONSTRAINTS ALL IMMEDIATE; {TRANSACTION}");
+        let after = ask(&mut tx, settle)
+            .await
+            .map_err(|error| at_line(error, last_line))?;
+        if after.first().map(transaction_id) != Some(transaction_id(before)) {
             return Err(Failure::Db(DbError::Unsupported(format!(
                 "{} ended lockkeeper's transaction; look which of its statements took effect",
                 script.path.display()
             ))));
         }
+        if let Some(barrier) = &self.barrier {
+            let reasserted = barrier.reassert(&mut tx, &self.names).await;
+            reasserted.map_err(|error| at_line(error, last_line))?;
+        }
         ledger::write(&mut tx, &self.names, migration, epoch).await?;
+        reach(failpoint::APPLY_RECORDED);
         tx.commit()
             .await
             .map_err(db_error)
             .map_err(|error| at_line(error, last_line))?;
+        reach(failpoint::APPLY_COMMITTED);
         Ok(true)
     }
+
+    /// How this session asks for the server's identity, found out once.
+    pub(super) async fn identity_question(&mut self) -> Result<Question, DbError> {
+        match &self.question {
+            Some(question) => Ok(question.clone()),
+            None => {
+                let question = Question::find(&mut self.session.conn).await?;
+                Ok(self.question.insert(question).clone())
+            }
+        }
+    }
+}
+
+/// Answers the number of the transaction: it differs when a script has ended ours.
+const TRANSACTION: &str = "SELECT txid_current()";
+
+fn transaction_id(row: &PgRow) -> i64 {
+    row.get(0)
+}
+
+pub(super) fn check_identity(row: &GateRow, seen: ServerIdentity) -> Result<(), DbError> {
+    if seen == row.identity {
+        return Ok(());
+    }
+    Err(DbError::IdentityChanged {
+        recorded: row.identity.clone(),
+        seen,
+    })
 }
 
 /// A failure at the end of the script: its last line is the nearest place there is.
@@ -220,7 +231,7 @@ pub(super) fn at_line(error: DbError, line: usize) -> Failure {
 fn whole_error(failure: Failure, tries: u32, watch: &Watch<'_>) -> ApplyError {
     match failure {
         Failure::Statement(refused) if refused.code == "55P03" => {
-            let what = format!("a lock at line {} ({} tries)", refused.line, tries + 1);
+            let what = format!("a lock at line {} ({tries} tries)", refused.line);
             ApplyError::Db(DbError::TimedOut {
                 what,
                 blockers: watch.last_seen(),
@@ -252,25 +263,40 @@ pub(super) fn limits(verb: &str, settings: &DatabaseOptions) -> String {
     format!("{verb} lock_timeout = {lock_ms}; {verb} statement_timeout = {statement_ms}")
 }
 
-async fn transaction_id(conn: &mut PgConnection) -> Result<i64, DbError> {
-    let row = sqlx::query("SELECT txid_current()")
-        .fetch_one(conn)
-        .await
-        .map_err(db_error)?;
-    Ok(row.get(0))
+async fn run_piece(
+    conn: &mut PgConnection,
+    piece: Piece<'_>,
+    all: &[Statement],
+    observer: &dyn Observer,
+) -> Result<(), Failure> {
+    match piece {
+        Piece::Text {
+            body,
+            first,
+            statements,
+        } => {
+            let tell = |done| tell(observer, all, first + done);
+            run_text(conn, body, statements, tell).await
+        }
+        Piece::Copy {
+            index,
+            statement,
+            rows,
+        } => {
+            tell(observer, all, index);
+            copy(conn, statement, rows).await
+        }
+    }
 }
 
 /// Sends the whole text as one query, as the file's author's own tool would, and follows its answers.
-async fn run_body(
+async fn run_text(
     conn: &mut PgConnection,
     body: &str,
     statements: &[Statement],
-    observer: &dyn Observer,
+    tell: impl Fn(usize),
 ) -> Result<(), Failure> {
-    if body.is_empty() {
-        return Ok(());
-    }
-    tell(observer, statements, 0);
+    tell(0);
     let mut answers = sqlx::raw_sql(AssertSqlSafe(body.to_owned())).fetch_many(conn);
     let mut done = 0;
     loop {
@@ -278,11 +304,31 @@ async fn run_body(
             Ok(None) => return Ok(()),
             Ok(Some(Either::Left(_))) => {
                 done += 1;
-                tell(observer, statements, done);
+                if done < statements.len() {
+                    tell(done);
+                }
             }
             Ok(Some(Either::Right(_))) => {}
             Err(error) => return Err(refused(error, body, statements, done)),
         }
+    }
+}
+
+/// Runs a COPY with the rows that stand in the file.
+async fn copy(conn: &mut PgConnection, statement: &Statement, rows: &str) -> Result<(), Failure> {
+    let copied = async {
+        let mut copy = conn.copy_in_raw(&statement.text).await?;
+        copy.send(rows.as_bytes()).await?;
+        copy.finish().await
+    };
+    match copied.await {
+        Ok(_) => Ok(()),
+        Err(error) => Err(refused(
+            error,
+            &statement.text,
+            std::slice::from_ref(statement),
+            0,
+        )),
     }
 }
 
@@ -343,6 +389,9 @@ fn newlines_before(text: &str, position: usize) -> usize {
 
 /// Runs one statement by itself.
 pub(super) async fn run_statement(conn: &mut PgConnection, statement: &Statement) -> Result<(), Failure> {
+    if let Some(rows) = &statement.rows {
+        return copy(conn, statement, &rows.text).await;
+    }
     let query = sqlx::raw_sql(AssertSqlSafe(statement.text.clone()));
     match query.execute(conn).await {
         Ok(_) => Ok(()),
@@ -363,19 +412,5 @@ mod tests {
     fn positions_count_characters_from_one() {
         assert_eq!(newlines_before("ä\nb", 1), 0);
         assert_eq!(newlines_before("ä\nb", 3), 1);
-    }
-
-    #[test]
-    fn only_lock_failures_are_tried_again_and_not_for_ever() {
-        let failed = |code: &str| {
-            Failure::Statement(Refused {
-                line: 1,
-                code: code.to_owned(),
-                message: String::new(),
-            })
-        };
-        assert!(retry_pause(&failed("55P03"), 0).is_some());
-        assert!(retry_pause(&failed("42601"), 0).is_none());
-        assert!(retry_pause(&failed("55P03"), LOCK_TRIES).is_none());
     }
 }

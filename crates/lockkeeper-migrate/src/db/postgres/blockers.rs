@@ -201,6 +201,20 @@ pub(super) async fn terminate(conn: &mut PgConnection, id: &ExecutorId) -> Resul
     }
 }
 
+/// Cancels what the session runs at this moment.
+pub(super) async fn cancel(conn: &mut PgConnection, id: &ExecutorId) -> Result<(), DbError> {
+    sqlx::query(
+        "SELECT pg_cancel_backend(a.pid) FROM pg_stat_activity a WHERE a.pid::text = $1 AND a.state <> 'idle' \
+           AND coalesce((extract(epoch FROM a.backend_start) * 1000000)::bigint::text, $2) = $2",
+    )
+    .bind(&id.session)
+    .bind(&id.started)
+    .execute(conn)
+    .await
+    .map_err(db_error)?;
+    Ok(())
+}
+
 /// Ends the session and waits until the server no longer lists it: its locks are released before that.
 /// True when it was there at the first look.
 pub(super) async fn end_and_confirm(

@@ -1,8 +1,8 @@
 //! The ledger that was chosen: our own, or the state table of another tool.
 
-use sqlx::{AssertSqlSafe, PgConnection, Row};
+use sqlx::{PgConnection, Row};
 
-use super::session::{db_error, quote, run};
+use super::session::{ask, db_error, quote, run};
 use crate::db::DbError;
 use crate::dialect::Dialect;
 use crate::ledger::origin::table::FoundColumn;
@@ -99,10 +99,7 @@ impl ToolTable {
             return Ok(Vec::new());
         }
         let query = sql::select(self.origin, Dialect::Postgres, &self.name);
-        let rows = sqlx::query(AssertSqlSafe(query))
-            .fetch_all(conn)
-            .await
-            .map_err(db_error)?;
+        let rows = ask(conn, query).await?;
         let width = self.origin.columns().len();
         let row = |row: &sqlx::postgres::PgRow| (0..width).map(|at| row.get(at)).collect();
         let rows: Vec<_> = rows.iter().map(row).collect();
@@ -110,10 +107,11 @@ impl ToolTable {
     }
 
     pub(super) async fn write(&self, tx: &mut PgConnection, changes: &[Change]) -> Result<(), DbError> {
-        for statement in sql::changes(changes, Dialect::Postgres, &self.name) {
-            run(tx, statement).await?;
-        }
-        Ok(())
+        run(tx, self.statements(changes).join("; ")).await
+    }
+
+    pub(super) fn statements(&self, changes: &[Change]) -> Vec<String> {
+        sql::changes(changes, Dialect::Postgres, &self.name)
     }
 
     fn foreign(&self, detail: String) -> DbError {

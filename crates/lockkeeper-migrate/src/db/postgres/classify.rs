@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 use sqlx::{PgConnection, Row};
 
-use super::session::{db_error, quote, run};
+use super::session::{ask, db_error, literal, quote, run};
 use crate::db::DbError;
 use crate::sql::Statement;
 
@@ -36,6 +36,18 @@ static DROP_INDEX: LazyLock<Option<Regex>> = LazyLock::new(|| {
     Regex::new(&pattern).ok()
 });
 
+static DETACH: LazyLock<Option<Regex>> = LazyLock::new(|| {
+    let pattern = format!(
+        r"(?is)^ALTER\s+TABLE\s+(?:IF\s+EXISTS\s+)?(?:ONLY\s+)?({NAME})\s+DETACH\s+PARTITION\s+({NAME})\s+CONCURRENTLY\s*$"
+    );
+    Regex::new(&pattern).ok()
+});
+
+static DATABASE: LazyLock<Option<Regex>> = LazyLock::new(|| {
+    let pattern = format!(r"(?is)^(CREATE|DROP)\s+DATABASE\s+(?:IF\s+EXISTS\s+)?({NAME})");
+    Regex::new(&pattern).ok()
+});
+
 /// Looks what became of `statement`, and clears away what it left half done.
 pub(super) async fn classify(conn: &mut PgConnection, statement: &Statement) -> Result<Fate, DbError> {
     let text = statement.text.trim();
@@ -44,6 +56,13 @@ pub(super) async fn classify(conn: &mut PgConnection, statement: &Statement) -> 
     }
     if let Some(found) = DROP_INDEX.as_ref().and_then(|regex| regex.captures(text)) {
         return dropped_index(conn, &found[1]).await;
+    }
+    if let Some(found) = DETACH.as_ref().and_then(|regex| regex.captures(text)) {
+        return detached(conn, &found[1], &found[2]).await;
+    }
+    if let Some(found) = DATABASE.as_ref().and_then(|regex| regex.captures(text)) {
+        let wanted = found[1].eq_ignore_ascii_case("CREATE");
+        return database(conn, &found[2], wanted).await;
     }
     if is_repeatable(text) {
         return Ok(Fate::NeverRan);
@@ -100,6 +119,42 @@ async fn created_index(conn: &mut PgConnection, index: &str, table: &str) -> Res
     Ok(Fate::NeverRan)
 }
 
+/// Detaching has two steps with a wait between them; whoever comes after the first one finishes it.
+async fn detached(conn: &mut PgConnection, table: &str, partition: &str) -> Result<Fate, DbError> {
+    let query = format!(
+        "SELECT coalesce((to_jsonb(i) ->> 'inhdetachpending')::boolean, false) FROM pg_inherits i \
+         WHERE i.inhrelid = to_regclass({})::oid AND i.inhparent = to_regclass({})::oid",
+        literal(partition),
+        literal(table)
+    );
+    let rows = ask(conn, query).await?;
+    match rows.first().map(|row| row.get::<bool, _>(0)) {
+        None => Ok(Fate::Done),
+        Some(false) => Ok(Fate::NeverRan),
+        Some(true) => {
+            run(
+                conn,
+                format!("ALTER TABLE {table} DETACH PARTITION {partition} FINALIZE"),
+            )
+            .await?;
+            Ok(Fate::Done)
+        }
+    }
+}
+
+async fn database(conn: &mut PgConnection, name: &str, wanted: bool) -> Result<Fate, DbError> {
+    let query = format!(
+        "SELECT 1 FROM pg_database WHERE datname = (parse_ident({}))[1]",
+        literal(name)
+    );
+    let there = !ask(conn, query).await?.is_empty();
+    Ok(if there == wanted {
+        Fate::Done
+    } else {
+        Fate::NeverRan
+    })
+}
+
 async fn dropped_index(conn: &mut PgConnection, index: &str) -> Result<Fate, DbError> {
     let row = sqlx::query("SELECT to_regclass($1) IS NULL")
         .bind(index)
@@ -137,6 +192,19 @@ mod tests {
                 .unwrap()[1],
             "s.i"
         );
+    }
+
+    #[test]
+    fn partitions_and_databases_are_read_from_the_statement() {
+        let detach = DETACH.as_ref().unwrap();
+        let found = detach
+            .captures("ALTER TABLE s.t DETACH PARTITION \"p 1\" CONCURRENTLY")
+            .unwrap();
+        assert_eq!((&found[1], &found[2]), ("s.t", "\"p 1\""));
+        assert!(detach.captures("ALTER TABLE t DETACH PARTITION p").is_none());
+        let database = DATABASE.as_ref().unwrap();
+        let found = database.captures("drop database if exists d").unwrap();
+        assert_eq!((&found[1], &found[2]), ("drop", "d"));
     }
 
     #[test]

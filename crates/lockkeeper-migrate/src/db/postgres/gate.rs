@@ -5,11 +5,11 @@ use std::time::Duration;
 use lockkeeper_core::epoch::{GateEpoch, LeaderEpoch};
 use lockkeeper_core::version::SchemaVersion;
 use sqlx::postgres::PgRow;
-use sqlx::{AssertSqlSafe, PgConnection, Row};
+use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
 use super::schema::Names;
-use super::session::{db_error, is_lock_failure, set_lock_timeout};
+use super::session::{ask, is_lock_failure, lock_timeout};
 use crate::db::{DbError, ExecutorId, GateRow, ServerIdentity};
 
 /// How the row is read.
@@ -28,24 +28,37 @@ pub(super) struct Found {
     pub(super) who: Option<String>,
 }
 
+const COLUMNS: [&str; 11] = [
+    "identity",
+    "generation",
+    "revision",
+    "leader_id",
+    "gate_epoch",
+    "opened",
+    "version",
+    "executor_session",
+    "executor_started",
+    "executor_who",
+    "rollout",
+];
+
 /// Reads the row.
 pub(super) async fn read(conn: &mut PgConnection, names: &Names, lock: Lock) -> Result<Found, DbError> {
-    let query = format!(
-        "SELECT identity, generation, revision, leader_id, gate_epoch, opened, version, \
-                executor_session, executor_started, executor_who, rollout \
-         FROM {}{}",
-        names.gate,
-        match lock {
-            Lock::None => "",
-            Lock::ForUpdate => " FOR UPDATE",
-        }
-    );
-    let row = sqlx::query(AssertSqlSafe(query))
-        .fetch_optional(conn)
-        .await
-        .map_err(db_error)?;
-    match row {
-        Some(row) => decode(&row, names),
+    let rows = ask(conn, select(names, lock)).await?;
+    found(rows.first(), names)
+}
+
+fn select(names: &Names, lock: Lock) -> String {
+    let lock = match lock {
+        Lock::None => "",
+        Lock::ForUpdate => " FOR UPDATE",
+    };
+    format!("SELECT {} FROM {}{lock}", COLUMNS.join(", "), names.gate)
+}
+
+fn found(row: Option<&PgRow>, names: &Names) -> Result<Found, DbError> {
+    match row.filter(|row| row.len() == COLUMNS.len()) {
+        Some(row) => decode(row, names),
         None => Err(foreign(
             names,
             "the gate row is missing; put it back from a backup, or drop the table",
@@ -116,8 +129,20 @@ impl Terms {
         names: &Names,
         limit: Duration,
     ) -> Result<GateRow, DbError> {
-        set_lock_timeout(tx, limit).await?;
-        let found = read(tx, names, Lock::ForUpdate).await.map_err(|error| {
+        Ok(self.hold_and_ask(tx, names, limit, "").await?.0)
+    }
+
+    /// The same, and in the same message what `more` asks once the row is held. Gives its rows too.
+    pub(super) async fn hold_and_ask(
+        &self,
+        tx: &mut PgConnection,
+        names: &Names,
+        limit: Duration,
+        more: &str,
+    ) -> Result<(GateRow, Vec<PgRow>), DbError> {
+        let wait = lock_timeout(limit);
+        let message = format!("{wait}; {}; {more}", select(names, Lock::ForUpdate));
+        let mut rows = ask(tx, message).await.map_err(|error| {
             if is_lock_failure(&error) {
                 DbError::TimedOut {
                     what: "the lock on the gate row".to_owned(),
@@ -127,8 +152,10 @@ impl Terms {
                 error
             }
         })?;
-        self.check(&found)?;
-        Ok(found.row)
+        let row = found(rows.first(), names)?;
+        self.check(&row)?;
+        rows.remove(0);
+        Ok((row.row, rows))
     }
 }
 

@@ -13,15 +13,15 @@ use super::barrier::Barrier;
 use super::blockers;
 use super::book::Book;
 use super::gate::{self, Lock, Terms};
-use super::identity::identity;
+use super::identity::{Question, identity};
 use super::ledger::RowOf;
 use super::schema::Names;
 use super::session::{Connector, Session, db_error, run};
 use super::take::{Taken, signed};
 use super::{catalogue, clean_up, epoch_table, ledger, verify};
 use crate::db::{
-    Applied, ApplyError, BarrierReport, DbError, ExecutorId, GateRow, Hand, LedgerWrite, Observer,
-    VerifyOutcome,
+    Applied, ApplyError, BarrierReport, DbError, Doubt, ExecutorId, GateRow, Hand, LedgerWrite, Observer,
+    Resolution, VerifyOutcome,
 };
 use crate::fingerprint::Schema;
 use crate::ledger::{EditRecord, LedgerEntry};
@@ -47,6 +47,8 @@ pub(super) struct PgHand {
     fleet: bool,
     /// The barrier that this hand raised, which it keeps up.
     pub(super) barrier: Option<Barrier>,
+    /// How this session asks for the server's identity.
+    pub(super) question: Option<Question>,
 }
 
 impl fmt::Debug for PgHand {
@@ -75,6 +77,7 @@ impl PgHand {
             terms,
             fleet,
             barrier: None,
+            question: None,
         }
     }
 
@@ -312,6 +315,16 @@ impl Hand for PgHand {
 
     async fn accept_edit(&mut self, migration: &Migration, edit: &EditRecord) -> Result<(), DbError> {
         let result = self.try_accept_edit(migration, edit).await;
+        self.settle(result).await
+    }
+
+    async fn doubts(&mut self) -> Result<Vec<Doubt>, DbError> {
+        let result = self.list_doubts().await;
+        self.settle(result).await
+    }
+
+    async fn resolve(&mut self, doubt: &Doubt, resolution: &Resolution) -> Result<(), DbError> {
+        let result = self.record_resolution(doubt, resolution).await;
         self.settle(result).await
     }
 

@@ -1,51 +1,88 @@
 //! Which server this is.
 
+use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 
-use super::session::{code, db_error};
+use super::session::{ask, code, run};
 use crate::db::{DbError, ServerIdentity};
 
-/// System identifier, database and timeline: a restored dump differs in the first two, a promoted standby in
-/// the third. Where the role may not read the system identifier, `unknown` stands for it and only the database's
-/// oid and the timeline tell copies apart.
-pub(super) async fn identity(conn: &mut PgConnection) -> Result<ServerIdentity, DbError> {
-    let system = optional(conn, "SELECT system_identifier::text FROM pg_control_system()").await?;
-    // The file name of the current WAL position begins with the timeline; a standby has no such position.
-    let timeline = optional(
-        conn,
-        "SELECT CASE WHEN pg_is_in_recovery() THEN NULL \
-                ELSE substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END",
-    )
-    .await?;
-    let timeline = timeline.and_then(|digits| u32::from_str_radix(&digits, 16).ok());
-    let database = sqlx::query("SELECT oid::bigint FROM pg_database WHERE datname = current_database()")
-        .fetch_one(&mut *conn)
-        .await
-        .map_err(db_error)?
-        .get::<i64, _>(0);
-    let system = system.as_deref().unwrap_or("unknown");
-    let timeline = timeline.map_or_else(|| "unknown".to_owned(), |t| t.to_string());
-    Ok(ServerIdentity(format!(
-        "postgresql system {system} database {database} timeline {timeline}"
-    )))
+const SYSTEM: &str = "(SELECT system_identifier::text FROM pg_control_system())";
+
+/// The file name of the current WAL position begins with the timeline; a standby has no such position.
+const TIMELINE: &str = "CASE WHEN pg_is_in_recovery() THEN NULL \
+     ELSE substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END";
+
+/// How a session asks which server it talks to: not every role may ask for everything.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Question(String);
+
+impl Question {
+    /// Finds out what this session may ask.
+    pub(super) async fn find(conn: &mut PgConnection) -> Result<Self, DbError> {
+        let whole = Self::of(SYSTEM, TIMELINE);
+        if is_allowed(conn, &whole.0).await? {
+            return Ok(whole);
+        }
+        let mut parts = [SYSTEM, TIMELINE];
+        for part in &mut parts {
+            if !is_allowed(conn, &format!("SELECT {part}")).await? {
+                *part = "NULL";
+            }
+        }
+        Ok(Self::of(parts[0], parts[1]))
+    }
+
+    fn of(system: &str, timeline: &str) -> Self {
+        Self(format!(
+            "SELECT {system}, {timeline}, (SELECT oid::bigint FROM pg_database WHERE datname = current_database())"
+        ))
+    }
+
+    /// A query that answers one row, for [`answer`](Self::answer).
+    pub(super) fn sql(&self) -> &str {
+        &self.0
+    }
+
+    /// System identifier, database and timeline: a restored dump differs in the first two, a promoted standby in
+    /// the third. Where the role may not read the system identifier, `unknown` stands for it and only the database's
+    /// oid and the timeline tell copies apart.
+    pub(super) fn answer(row: &PgRow) -> ServerIdentity {
+        let timeline = row
+            .get::<Option<String>, _>(1)
+            .and_then(|digits| u32::from_str_radix(&digits, 16).ok());
+        let system = row
+            .get::<Option<String>, _>(0)
+            .unwrap_or_else(|| "unknown".to_owned());
+        let timeline = timeline.map_or_else(|| "unknown".to_owned(), |t| t.to_string());
+        let database: i64 = row.get(2);
+        ServerIdentity(format!(
+            "postgresql system {system} database {database} timeline {timeline}"
+        ))
+    }
 }
 
-/// One text, or `None` where the role may not ask or the server does not know the function.
-async fn optional(conn: &mut PgConnection, query: &'static str) -> Result<Option<String>, DbError> {
-    match sqlx::query(query).fetch_optional(conn).await.map_err(db_error) {
-        Ok(row) => Ok(row.and_then(|row| row.get(0))),
-        Err(error) if matches!(code(&error), Some("42501" | "42883" | "0A000" | "55000")) => Ok(None),
+/// The server's identity, asked from scratch.
+pub(super) async fn identity(conn: &mut PgConnection) -> Result<ServerIdentity, DbError> {
+    let question = Question::find(conn).await?;
+    let rows = ask(conn, question.sql()).await?;
+    rows.first()
+        .map(Question::answer)
+        .ok_or_else(|| DbError::ConnectionLost("the server does not say which database this is".to_owned()))
+}
+
+/// False where the role may not ask, or the server does not know the function.
+async fn is_allowed(conn: &mut PgConnection, query: &str) -> Result<bool, DbError> {
+    match run(conn, query).await {
+        Ok(()) => Ok(true),
+        Err(error) if matches!(code(&error), Some("42501" | "42883" | "0A000" | "55000")) => Ok(false),
         Err(error) => Err(error),
     }
 }
 
 /// Product and release for people.
 pub(super) async fn server(conn: &mut PgConnection) -> Result<String, DbError> {
-    let row = sqlx::query("SELECT current_setting('server_version')")
-        .fetch_one(conn)
-        .await
-        .map_err(db_error)?;
-    let version: String = row.get(0);
+    let rows = ask(conn, "SHOW server_version").await?;
+    let version: String = rows.first().map(|row| row.get(0)).unwrap_or_default();
     Ok(format!(
         "PostgreSQL {}",
         version.split_whitespace().next().unwrap_or(&version)

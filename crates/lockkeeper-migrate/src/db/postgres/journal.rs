@@ -145,6 +145,10 @@ fn hash(unit: &Unit<'_>) -> String {
     for statement in unit.statements {
         digest.update(statement.text.as_bytes());
         digest.update([0]);
+        if let Some(rows) = &statement.rows {
+            digest.update(rows.text.as_bytes());
+            digest.update([0]);
+        }
     }
     hex::encode(digest.finalize())
 }

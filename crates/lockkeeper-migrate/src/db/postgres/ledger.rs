@@ -9,7 +9,7 @@ use sqlx::{AssertSqlSafe, PgConnection, Row};
 use super::apply::Run;
 use super::book::Book;
 use super::schema::Names;
-use super::session::db_error;
+use super::session::{ask, db_error, literal, run};
 use super::take::signed;
 use crate::db::{Books, DbError, LedgerWrite};
 use crate::dialect::Dialect;
@@ -29,10 +29,7 @@ pub(super) async fn read(conn: &mut PgConnection, names: &Names) -> Result<Vec<L
          WHERE state = 'in doubt' ORDER BY version, position",
         names.journal
     );
-    let rows = sqlx::query(AssertSqlSafe(query))
-        .fetch_all(conn)
-        .await
-        .map_err(db_error)?;
+    let rows = ask(conn, query).await?;
     for row in rows {
         let state = EntryState::InDoubt {
             statement: u32::try_from(row.get::<i32, _>(1)).unwrap_or(0),
@@ -59,10 +56,7 @@ pub(super) async fn own(conn: &mut PgConnection, names: &Names) -> Result<Vec<Le
          FROM {} ORDER BY {order}",
         names.ledger
     );
-    let rows = sqlx::query(AssertSqlSafe(query))
-        .fetch_all(conn)
-        .await
-        .map_err(db_error)?;
+    let rows = ask(conn, query).await?;
     Ok(rows.iter().map(entry).collect())
 }
 
@@ -107,15 +101,12 @@ fn doubtful(version: String, applied_at_unix_ms: i64, state: EntryState) -> Ledg
 
 /// Which ledger is kept, and what else is recorded.
 pub(super) async fn books(conn: &mut PgConnection, names: &Names) -> Result<Books, DbError> {
-    let own_entries = sqlx::query_scalar(AssertSqlSafe(format!("SELECT count(*) FROM {}", names.ledger)))
-        .fetch_one(&mut *conn)
-        .await
-        .map_err(db_error)
-        .map(|count: i64| usize::try_from(count).unwrap_or(usize::MAX))?;
+    let counted = ask(conn, format!("SELECT count(*) FROM {}", names.ledger)).await?;
+    let own_entries = counted.first().map_or(0, |row| row.get::<i64, _>(0));
     Ok(Books {
         chosen: names.book.choice(),
         kept: names.kept,
-        own_entries,
+        own_entries: usize::try_from(own_entries).unwrap_or(0),
         edits: edits(conn, names).await?,
     })
 }
@@ -129,10 +120,7 @@ async fn edits(conn: &mut PgConnection, names: &Names) -> Result<Vec<EditRecord>
          FROM {} ORDER BY place",
         names.edits
     );
-    let rows = sqlx::query(AssertSqlSafe(query))
-        .fetch_all(conn)
-        .await
-        .map_err(db_error)?;
+    let rows = ask(conn, query).await?;
     let edit = |row: &PgRow| EditRecord {
         version: row.get::<String, _>(0).into(),
         was: row.get(1),
@@ -170,12 +158,9 @@ pub(super) async fn says_so(
 }
 
 async fn has_row(tx: &mut PgConnection, names: &Names, write: &LedgerWrite) -> Result<bool, DbError> {
-    let query = format!("SELECT EXISTS (SELECT FROM {} WHERE version = $1)", names.ledger);
-    sqlx::query_scalar(AssertSqlSafe(query))
-        .bind(write.version.as_str())
-        .fetch_one(tx)
-        .await
-        .map_err(db_error)
+    let version = literal(write.version.as_str());
+    let query = format!("SELECT 1 FROM {} WHERE version = {version}", names.ledger);
+    Ok(!ask(tx, query).await?.is_empty())
 }
 
 /// What the chosen tool writes in the migration's transaction before the file runs.
@@ -202,14 +187,13 @@ pub(super) async fn write(
         epoch,
         warnings,
     };
-    put(tx, names, &row).await?;
-    let clear = format!("DELETE FROM {} WHERE version = $1", names.journal);
-    sqlx::query(AssertSqlSafe(clear))
-        .bind(migration.write.version.as_str())
-        .execute(tx)
-        .await
-        .map_err(db_error)?;
-    Ok(())
+    let mut statements = statements(names, &row)?;
+    statements.push(format!(
+        "DELETE FROM {} WHERE version = {}",
+        names.journal,
+        literal(migration.write.version.as_str())
+    ));
+    run(tx, statements.join("; ")).await
 }
 
 /// What is written of one version.
@@ -222,17 +206,21 @@ pub(super) struct RowOf<'a> {
 
 /// Puts a version into the chosen ledger, or takes it out.
 pub(super) async fn put(tx: &mut PgConnection, names: &Names, row: &RowOf<'_>) -> Result<(), DbError> {
+    run(tx, statements(names, row)?.join("; ")).await
+}
+
+fn statements(names: &Names, row: &RowOf<'_>) -> Result<Vec<String>, DbError> {
     match &names.book {
-        Book::Own => put_own(tx, names, row).await,
+        Book::Own => Ok(vec![own_statement(names, row)]),
         Book::Tool(table) => {
             let finish = |event: &Event<'_>| table.origin.finish(Dialect::Postgres, event);
             let changes = row.write.tool_changes(row.duration, finish)?;
-            table.write(tx, &changes).await
+            Ok(table.statements(&changes))
         }
     }
 }
 
-async fn put_own(tx: &mut PgConnection, names: &Names, row: &RowOf<'_>) -> Result<(), DbError> {
+fn own_statement(names: &Names, row: &RowOf<'_>) -> String {
     let RowOf {
         write,
         duration,
@@ -240,29 +228,28 @@ async fn put_own(tx: &mut PgConnection, names: &Names, row: &RowOf<'_>) -> Resul
         warnings,
     } = row;
     if write.direction == Direction::Down {
-        let delete = format!("DELETE FROM {} WHERE version = $1", names.ledger);
-        let query = sqlx::query(AssertSqlSafe(delete)).bind(write.version.as_str());
-        return query.execute(tx).await.map(drop).map_err(db_error);
+        let version = literal(write.version.as_str());
+        return format!("DELETE FROM {} WHERE version = {version}", names.ledger);
     }
-    let insert = format!(
+    let applied_at = match write.provenance.applied_at_unix_ms {
+        Some(ms) => format!("to_timestamp({ms}::float8 / 1000)"),
+        None => "clock_timestamp()".to_owned(),
+    };
+    format!(
         "INSERT INTO {} (version, name, checksum, layout, duration_ms, applied_by, generation, revision, \
             warnings, how, applied_at) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, coalesce(to_timestamp($11::float8 / 1000), clock_timestamp()))",
-        names.ledger
-    );
-    let query = sqlx::query(AssertSqlSafe(insert))
-        .bind(write.version.as_str())
-        .bind(&write.name)
-        .bind(&write.checksum)
-        .bind(&write.layout)
-        .bind(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX))
-        .bind(&write.applied_by)
-        .bind(signed(epoch.generation))
-        .bind(signed(epoch.revision))
-        .bind(*warnings)
-        .bind(write.provenance.how.as_str())
-        .bind(write.provenance.applied_at_unix_ms);
-    query.execute(tx).await.map(drop).map_err(db_error)
+         VALUES ({}, {}, {}, {}, {}, {}, {}, {}, {warnings}, {}, {applied_at})",
+        names.ledger,
+        literal(write.version.as_str()),
+        literal(&write.name),
+        literal(&write.checksum),
+        literal(&write.layout),
+        duration.as_millis(),
+        literal(&write.applied_by),
+        signed(epoch.generation),
+        signed(epoch.revision),
+        literal(write.provenance.how.as_str()),
+    )
 }
 
 /// Makes the chosen ledger ready for a hand that is registered: the first one on a target decides where its history

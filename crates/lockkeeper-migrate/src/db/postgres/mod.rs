@@ -13,8 +13,9 @@
 //! | `barrier`, `raise` | the triggers; raising them and waiting out older writers |
 //! | `epoch_table` | strength EPOCH: what writers touch, and what closing drops |
 //! | `blockers`, `watch` | who is in the way, named and ended through a second session |
-//! | `apply` | a migration in one transaction |
+//! | `apply`, `pieces` | a migration in one transaction |
 //! | `stepwise`, `units`, `journal`, `classify` | one that no transaction can hold |
+//! | `resolve` | what a person says about a statement in doubt |
 //! | `ledger` | the ledger's rows |
 //! | `catalogue` | the schema, read from the system catalogues |
 //! | `notices` | what the server says beside its answers |
@@ -37,8 +38,10 @@ mod identity;
 mod journal;
 mod ledger;
 mod notices;
+mod pieces;
 mod preflight;
 mod raise;
+mod resolve;
 mod schema;
 mod session;
 mod shape;
@@ -146,6 +149,13 @@ impl Database for Postgres {
 
     async fn end_executor(&self, executor: &ExecutorId, patience: Duration) -> Result<(), DbError> {
         hand::end_executor(&self.connector, executor, patience).await
+    }
+
+    async fn cancel(&self, executor: &ExecutorId) -> Result<(), DbError> {
+        let mut session = self.connector.connect().await?;
+        let cancelled = blockers::cancel(&mut session.conn, executor).await;
+        session.close().await;
+        cancelled
     }
 }
 

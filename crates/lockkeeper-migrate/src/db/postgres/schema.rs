@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
+use sqlx::{Connection, PgConnection, Row};
 use tokio::time::{Instant, sleep};
 
 use super::book::Book;
 use super::identity::identity;
-use super::session::{code, db_error, quote, run};
+use super::session::{ask, code, db_error, quote, run};
 use super::shape::{Columns, FIRST, META, SECOND};
 use crate::db::DbError;
 use crate::db::types::other_ledgers_literals;
@@ -68,10 +68,8 @@ pub(super) async fn other_ledgers(conn: &mut PgConnection) -> Result<Vec<String>
         "SELECT tablename::text FROM pg_tables WHERE schemaname = current_schema() AND tablename IN ({}) ORDER BY 1",
         other_ledgers_literals()
     );
-    sqlx::query_scalar(AssertSqlSafe(query))
-        .fetch_all(conn)
-        .await
-        .map_err(db_error)
+    let rows = ask(conn, query).await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
 /// The tables, if they are there and ours. `None` when lockkeeper has never been here.
@@ -101,12 +99,9 @@ async fn format(conn: &mut PgConnection, schema: &str) -> Result<(i64, LedgerCho
         "SELECT format, made_by, ledger FROM {}.lockkeeper_meta",
         quote(schema)
     );
-    let row = sqlx::query(AssertSqlSafe(query))
-        .fetch_optional(conn)
-        .await
-        .map_err(db_error)?;
+    let rows = ask(conn, query).await?;
     // Whoever makes the tables writes the row with them; without it they are as old as tables can be.
-    let Some(row) = row else {
+    let Some(row) = rows.first() else {
         return Ok((1, LedgerChoice::Own));
     };
     let found: i64 = row.get(0);
@@ -166,6 +161,7 @@ pub(super) async fn ensure(
 }
 
 async fn make(conn: &mut PgConnection, choice: LedgerChoice) -> Result<(), DbError> {
+    let identity = identity(conn).await?;
     let mut tx = conn.begin().await.map_err(db_error)?;
     run(
         &mut tx,
@@ -173,6 +169,15 @@ async fn make(conn: &mut PgConnection, choice: LedgerChoice) -> Result<(), DbErr
     )
     .await?;
     run(&mut tx, TABLES_SQL).await?;
+    // A table of that name that is somebody else's is left alone.
+    let schema = schema_of(&mut tx).await?;
+    Columns::read(&mut tx, &schema).await?.check(FIRST)?;
+    // With its row at once: whoever looks in between would take a gate without one for a broken one.
+    sqlx::query("INSERT INTO lockkeeper_gate (identity) VALUES ($1) ON CONFLICT DO NOTHING")
+        .bind(identity.0)
+        .execute(&mut *tx)
+        .await
+        .map_err(db_error)?;
     insert_meta(&mut tx, choice).await?;
     tx.commit().await.map_err(db_error)
 }
@@ -207,15 +212,10 @@ async fn insert_meta(tx: &mut PgConnection, kept: LedgerChoice) -> Result<(), Db
 }
 
 async fn insert_row(conn: &mut PgConnection, names: &Names) -> Result<(), DbError> {
-    let there = sqlx::query(sqlx::AssertSqlSafe(format!(
-        "SELECT count(*) FROM {}",
-        names.gate
-    )))
-    .fetch_one(&mut *conn)
-    .await
-    .map_err(db_error)?
-    .get::<i64, _>(0);
-    if there > 0 {
+    if !ask(conn, format!("SELECT 1 FROM {}", names.gate))
+        .await?
+        .is_empty()
+    {
         return Ok(());
     }
     let identity = identity(conn).await?;
@@ -233,16 +233,16 @@ async fn insert_row(conn: &mut PgConnection, names: &Names) -> Result<(), DbErro
 
 /// The schema that holds the gate, or the one where new objects go.
 async fn schema_of(conn: &mut PgConnection) -> Result<String, DbError> {
-    let row = sqlx::query(
+    let rows = ask(
+        conn,
         "SELECT coalesce( \
              (SELECT n.nspname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
               WHERE c.oid = to_regclass('lockkeeper_gate')), \
              current_schema()::text)",
     )
-    .fetch_one(conn)
-    .await
-    .map_err(db_error)?;
-    row.get::<Option<String>, _>(0).ok_or_else(|| {
+    .await?;
+    let schema = rows.first().and_then(|row| row.get::<Option<String>, _>(0));
+    schema.ok_or_else(|| {
         DbError::Unsupported(
             "the role has no current schema: none of its search_path exists or may be used; create one, or \
              add search_path=SCHEMA to the DSN"

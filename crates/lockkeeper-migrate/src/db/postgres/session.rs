@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgDatabaseError, PgSslMode};
+use sqlx::postgres::{PgConnectOptions, PgDatabaseError, PgRow, PgSslMode};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, Row};
 use tokio::time::timeout;
 
@@ -171,19 +171,17 @@ impl Session {
 
 async fn describe(conn: &mut PgConnection, mark: &str) -> Result<ExecutorId, DbError> {
     // A server-side time-out of the role would end the hand in the middle of a wait that is meant.
-    run(
+    let rows = ask(
         conn,
-        "SET statement_timeout = 0; SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0",
-    )
-    .await?;
-    let row = sqlx::query(
-        "SELECT pg_backend_pid()::text, (extract(epoch FROM a.backend_start) * 1000000)::bigint::text, \
+        "SET statement_timeout = 0; SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0; \
+         SELECT pg_backend_pid()::text, (extract(epoch FROM a.backend_start) * 1000000)::bigint::text, \
                 coalesce(current_setting('lockkeeper.session', true), '') \
          FROM pg_stat_get_activity(pg_backend_pid()) a",
     )
-    .fetch_one(&mut *conn)
-    .await
-    .map_err(db_error)?;
+    .await?;
+    let row = rows
+        .first()
+        .ok_or_else(|| DbError::ConnectionLost("the server does not list this session".to_owned()))?;
     if row.get::<String, _>(2) != mark {
         return Err(pooled());
     }
@@ -202,11 +200,25 @@ pub(super) async fn run(conn: &mut PgConnection, sql: impl Into<String>) -> Resu
     Ok(())
 }
 
+/// Runs text as one simple query, and gives the rows of all its answers. One round trip, where a prepared statement
+/// takes two.
+pub(super) async fn ask(conn: &mut PgConnection, sql: impl Into<String>) -> Result<Vec<PgRow>, DbError> {
+    sqlx::raw_sql(AssertSqlSafe(sql.into()))
+        .fetch_all(conn)
+        .await
+        .map_err(db_error)
+}
+
 /// Sets how long this transaction waits for one lock.
 pub(super) async fn set_lock_timeout(conn: &mut PgConnection, limit: Duration) -> Result<(), DbError> {
+    run(conn, lock_timeout(limit)).await
+}
+
+/// The statement for that.
+pub(super) fn lock_timeout(limit: Duration) -> String {
     // 0 would be "for ever".
     let limit_ms = limit.as_millis().clamp(1, 2_000_000_000);
-    run(conn, format!("SET LOCAL lock_timeout = {limit_ms}")).await
+    format!("SET LOCAL lock_timeout = {limit_ms}")
 }
 
 /// The SQLSTATE of a server error.
@@ -261,6 +273,18 @@ pub(super) fn full_message(error: &PgDatabaseError) -> String {
     message
 }
 
+/// A text as it can stand in a statement whatever a script has set: `standard_conforming_strings` and
+/// `client_encoding` change what quotes mean, and how what is beyond ASCII is read.
+pub(super) fn literal(text: &str) -> String {
+    if text.is_ascii() && !text.contains(['\\', '\0']) {
+        return format!("E'{}'", text.replace('\'', "''"));
+    }
+    format!(
+        "pg_catalog.convert_from(pg_catalog.decode('{}', 'hex'), 'UTF8')",
+        hex::encode(text)
+    )
+}
+
 /// An identifier, quoted.
 pub(super) fn quote(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
@@ -275,6 +299,15 @@ mod tests {
         assert_eq!(
             startup_settings("-c search_path=a,b --work_mem=4MB -cx.y=z -B"),
             [("search_path", "a,b"), ("work_mem", "4MB"), ("x.y", "z")]
+        );
+    }
+
+    #[test]
+    fn texts_mean_the_same_under_every_setting() {
+        assert_eq!(literal("it's"), "E'it''s'");
+        assert_eq!(
+            literal("a\\b"),
+            "pg_catalog.convert_from(pg_catalog.decode('615c62', 'hex'), 'UTF8')"
         );
     }
 

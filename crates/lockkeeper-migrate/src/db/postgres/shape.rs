@@ -2,7 +2,7 @@
 
 use sqlx::{PgConnection, Row};
 
-use super::session::db_error;
+use super::session::{ask, literal};
 use crate::db::DbError;
 
 /// A table's columns with their types. Further columns do not matter.
@@ -94,18 +94,16 @@ struct Column {
 
 impl Columns {
     pub(super) async fn read(conn: &mut PgConnection, schema: &str) -> Result<Self, DbError> {
-        let rows = sqlx::query(
+        let query = format!(
             "SELECT c.relname::text, c.relkind::text, a.attname::text, format_type(a.atttypid, NULL) \
              FROM pg_class c \
              JOIN pg_namespace n ON n.oid = c.relnamespace \
              JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
-             WHERE n.nspname = $1 AND c.relname IN ('lockkeeper_gate', 'lockkeeper_ledger', \
+             WHERE n.nspname = {} AND c.relname IN ('lockkeeper_gate', 'lockkeeper_ledger', \
                  'lockkeeper_journal', 'lockkeeper_meta', 'lockkeeper_edits')",
-        )
-        .bind(schema)
-        .fetch_all(conn)
-        .await
-        .map_err(db_error)?;
+            literal(schema)
+        );
+        let rows = ask(conn, query).await?;
         let column = |row: &sqlx::postgres::PgRow| Column {
             table: row.get(0),
             kind: row.get(1),

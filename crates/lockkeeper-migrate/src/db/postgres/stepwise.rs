@@ -5,19 +5,21 @@
 //! `done`; if the second is missing, [`classify`](super::classify) looks what became of it.
 
 use sqlx::{AssertSqlSafe, Connection};
-use tokio::time::sleep;
 
 use super::apply::{
-    BEGIN, Failure, Refused, Run, at_line, limits, retry_pause, run_statement, set_limits, tell, words,
+    BEGIN, Failure, Refused, Run, at_line, check_identity, limits, run_statement, set_limits, tell, words,
 };
 use super::classify::{Fate, classify};
 use super::hand::PgHand;
+use super::identity::Question;
 use super::journal::{self, Mark, State};
 use super::ledger;
 use super::session::{db_error, run};
 use super::units::{Unit, UnitKind, units};
 use super::watch::{Manner, Watch};
+use crate::db::retry::Tries;
 use crate::db::{ApplyError, DbError};
+use crate::failpoint::{self, reach};
 use crate::sql::Statement;
 
 impl PgHand {
@@ -28,15 +30,21 @@ impl PgHand {
         watch: &mut Watch<'_>,
     ) -> Result<bool, ApplyError> {
         let statements = &migration.script.statements;
+        let question = self.identity_question().await?;
         let units = units(statements).map_err(|what| {
             let path = migration.script.path.display();
             DbError::Unsupported(format!("{path}: {what}"))
         })?;
         let mut marks = {
             let mut tx = self.session.conn.begin().await.map_err(db_error)?;
-            self.terms
-                .hold(&mut tx, &self.names, self.connector.settings.lock_timeout)
+            let wait = self.connector.settings.lock_timeout;
+            let (row, answers) = self
+                .terms
+                .hold_and_ask(&mut tx, &self.names, wait, question.sql())
                 .await?;
+            if let Some(seen) = answers.first() {
+                check_identity(&row, Question::answer(seen))?;
+            }
             if ledger::says_so(&mut tx, &self.names, migration.write).await? {
                 return Ok(false);
             }
@@ -44,6 +52,9 @@ impl PgHand {
         };
         let mut done = 0;
         for unit in &units {
+            if migration.observer.is_stopping() {
+                return Err(stopped(unit, done, statements.len()));
+            }
             let mark = journal::take(&mut marks, unit)?;
             if !self.skip(migration, unit, mark).await? {
                 tell(migration.observer, statements, unit.first);
@@ -53,7 +64,9 @@ impl PgHand {
             }
             done += unit.statements.len();
         }
+        reach(failpoint::LEDGER_PENDING);
         self.record(migration).await?;
+        reach(failpoint::LEDGER_WRITTEN);
         Ok(true)
     }
 
@@ -98,18 +111,16 @@ impl PgHand {
         unit: &Unit<'_>,
         watch: &mut Watch<'_>,
     ) -> Result<(), Failure> {
-        let mut tries = 0;
+        let mut tries = Tries::default();
         loop {
             let attempt = self.attempt_unit(migration, unit);
             let failure = match watch.during(attempt, "a lock", Manner::Tell).await {
                 Ok(()) => return Ok(()),
                 Err(failure) => failure,
             };
-            let Some(pause) = retry_pause(&failure, tries) else {
+            if !failure.is_lock() || !tries.again(migration.observer).await {
                 return Err(failure);
-            };
-            tries += 1;
-            sleep(pause).await;
+            }
             // What a bare statement left behind when its lock was not had is cleared away before the next try.
             if let UnitKind::Bare = unit.kind
                 && let Fate::InDoubt(seen) = classify(&mut self.session.conn, unit.last()).await?
@@ -162,14 +173,19 @@ impl PgHand {
                 barrier.reassert(&mut tx, &self.names).await?;
             }
             journal::mark(&mut tx, &self.names, migration.write, unit, State::Done).await?;
+            reach(failpoint::JOURNAL_RAN);
             tx.commit().await.map_err(db_error)
         }
         .await;
-        settled.map_err(|error| at_line(error, unit.last().line as usize))
+        settled.map_err(|error| at_line(error, unit.last().line as usize))?;
+        reach(failpoint::JOURNAL_DONE);
+        Ok(())
     }
 
     async fn run_bare(&mut self, migration: &Run<'_>, unit: &Unit<'_>) -> Result<(), Failure> {
+        reach(failpoint::JOURNAL_STARTING);
         self.mark_in_transaction(migration, unit, State::Started).await?;
+        reach(failpoint::JOURNAL_STARTED);
         let session_limits = limits("SET", &self.connector.settings);
         run(&mut self.session.conn, session_limits).await?;
         let outcome = run_statement(&mut self.session.conn, unit.last()).await;
@@ -180,12 +196,14 @@ impl PgHand {
             self.forget(migration, unit).await?;
         }
         outcome?;
+        reach(failpoint::JOURNAL_RAN);
         run(
             &mut self.session.conn,
             "SET lock_timeout = 0; SET statement_timeout = 0",
         )
         .await?;
         self.mark_in_transaction(migration, unit, State::Done).await?;
+        reach(failpoint::JOURNAL_DONE);
         Ok(())
     }
 
@@ -232,6 +250,15 @@ impl PgHand {
 fn leaves_traces(statement: &Statement) -> bool {
     let text = statement.text.to_ascii_uppercase();
     text.contains("CONCURRENTLY") || text.starts_with("CALL") || text.starts_with("DO")
+}
+
+fn stopped(next: &Unit<'_>, done: usize, total: usize) -> ApplyError {
+    ApplyError::Partial {
+        line: next.line(),
+        message: "stopped before this statement".to_owned(),
+        done,
+        total,
+    }
 }
 
 fn partial(failure: Failure, done: usize, total: usize) -> ApplyError {

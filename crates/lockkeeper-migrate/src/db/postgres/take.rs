@@ -23,6 +23,7 @@ use super::ledger;
 use super::schema::{self, Names};
 use super::session::{Connector, Session, db_error, is_lock_failure, set_lock_timeout};
 use crate::db::{Claim, DbError, Event, ExecutorId, GateRow, Observer, TakeError};
+use crate::failpoint::{self, reach};
 
 /// One try for the row's lock. Short, because a holder that must be ended is only looked for afterwards.
 const ROW_TRY: Duration = Duration::from_millis(200);
@@ -61,6 +62,7 @@ pub(super) async fn take(
         Claim::Leader { epoch, id } => taking.lead(*epoch, *id).await?,
         Claim::Standalone { who } => taking.queue(who).await?,
     };
+    reach(failpoint::TAKE_REGISTERED);
     let terms = Terms {
         executor: taking.session.id.clone(),
         epoch: row.leader_epoch,

@@ -273,4 +273,10 @@ impl Database for SqliteDatabase {
         }
         Ok(())
     }
+
+    async fn cancel(&self, executor: &ExecutorId) -> Result<(), DbError> {
+        // Another process's statement cannot be reached from here; it has its own signal handler.
+        session::cancel(&executor.session);
+        Ok(())
+    }
 }

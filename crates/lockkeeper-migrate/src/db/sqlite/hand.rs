@@ -11,9 +11,11 @@ use super::lock::{self, Wait};
 use super::session::Session;
 use super::verify::{self, first_column};
 use super::{catalogue, gate, ledger, run};
+use crate::db::resolution::not_in_doubt;
+use crate::db::retry::LOCK_TRIES;
 use crate::db::{
-    Applied, ApplyError, BarrierReport, Claim, DatabaseOptions, DbError, ExecutorId, GateRow, Hand,
-    LedgerWrite, Observer, Silent, VerifyOutcome,
+    Applied, ApplyError, BarrierReport, Claim, DatabaseOptions, DbError, Doubt, ExecutorId, GateRow, Hand,
+    LedgerWrite, Observer, Resolution, Silent, VerifyOutcome,
 };
 use crate::fingerprint::Schema;
 use crate::ledger::{EditRecord, LedgerEntry};
@@ -160,9 +162,10 @@ impl SqliteHand {
         }
     }
 
-    /// Runs `script` outside of any transaction, for what SQLite refuses to run inside of one.
+    /// A wait as long as the other dialects' tries take together: SQLite has no queue that others would be held up
+    /// in.
     pub(super) fn wait<'a>(&'a self, what: &'a str, observer: &'a dyn Observer) -> Wait<'a> {
-        Wait::new(&self.path, what, self.options.lock_timeout, observer)
+        Wait::new(&self.path, what, self.options.lock_timeout * LOCK_TRIES, observer)
     }
 
     /// A future that was dropped in the middle leaves a transaction in an unknown state. It is rolled back, and a
@@ -403,6 +406,15 @@ impl Hand for SqliteHand {
     async fn schema(&mut self) -> Result<Schema, DbError> {
         self.settle_dropped_call().await;
         catalogue::read(&self.session).await
+    }
+
+    async fn doubts(&mut self) -> Result<Vec<Doubt>, DbError> {
+        // A statement and its mark are one transaction, and what no transaction holds may run again.
+        Ok(Vec::new())
+    }
+
+    async fn resolve(&mut self, doubt: &Doubt, _: &Resolution) -> Result<(), DbError> {
+        Err(not_in_doubt(doubt))
     }
 
     async fn scalar(&mut self, query: &str) -> Result<Option<String>, DbError> {

@@ -63,7 +63,7 @@ impl<'a> Wait<'a> {
     /// Sleeps before the next try, or fails when the patience is over.
     pub(super) async fn again(&mut self) -> Result<(), DbError> {
         let now = Instant::now();
-        let over = now >= self.deadline;
+        let over = now >= self.deadline || self.observer.is_stopping();
         if over || self.told.is_none_or(|told| now >= told + TELL_EVERY) {
             let blockers: Vec<_> = self
                 .named

@@ -8,6 +8,7 @@ use super::hand::SqliteHand;
 use super::journal::{self, Journal};
 use super::{gate, ledger, session};
 use crate::db::{Applied, ApplyError, DbError, Event, LedgerWrite, Observer};
+use crate::failpoint::{self, reach};
 use crate::source::{Direction, Script, TransactionMode};
 use crate::sql::{Statement, StatementKind, TransactionVerb};
 
@@ -53,7 +54,9 @@ impl Job<'_> {
                 Ok(Applied::Already)
             }
             Ok(ran) => {
+                reach(failpoint::APPLY_RECORDED);
                 hand.keep(self.observer).await?;
+                reach(failpoint::APPLY_COMMITTED);
                 Ok(ran)
             }
             Err(error) => match hand.undo().await {
@@ -76,6 +79,7 @@ impl Job<'_> {
             return Ok(Applied::Already);
         }
         ledger::begin(&hand.session, hand.book, self.write).await?;
+        reach(failpoint::APPLY_BEGUN);
         let violations_before = self.violations(hand).await?;
         for (at, statement) in self.script.statements.iter().enumerate() {
             if !is_own_transaction(statement) {
@@ -88,6 +92,7 @@ impl Job<'_> {
             }
         }
         self.refuse_new_violations(hand, violations_before).await?;
+        reach(failpoint::APPLY_RAN);
         let duration = started.elapsed();
         self.record(hand, duration).await?;
         Ok(Applied::Ran {
@@ -110,9 +115,13 @@ impl Job<'_> {
         ran?;
         reset?;
         let duration = started.elapsed();
+        reach(failpoint::LEDGER_PENDING);
         hand.begin_step(self.observer).await?;
         match self.record(hand, duration).await {
-            Ok(()) => hand.keep(self.observer).await?,
+            Ok(()) => {
+                hand.keep(self.observer).await?;
+                reach(failpoint::LEDGER_WRITTEN);
+            }
             Err(error) => {
                 hand.undo().await?;
                 return Err(error.into());
@@ -144,6 +153,9 @@ impl Job<'_> {
             if is_own_transaction(statement) || journal.has(at) {
                 continue;
             }
+            if self.observer.is_stopping() {
+                return Err(self.stopped(statement, done));
+            }
             self.tell(at, statement);
             let ran = if needs_no_transaction(statement) {
                 self.outside(hand, statement).await
@@ -168,14 +180,20 @@ impl Job<'_> {
         loop {
             match hand.session.execute_within(&statement.text, limit).await {
                 Err(error) if session::is_busy(&error) => wait.again().await?,
-                result => return result,
+                Ok(()) => {
+                    reach(failpoint::JOURNAL_RAN);
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
             }
         }
     }
 
     /// One statement and its journal row, in one transaction: it is never in doubt.
     async fn one(&self, hand: &mut SqliteHand, at: usize, statement: &Statement) -> Result<(), DbError> {
+        reach(failpoint::JOURNAL_STARTING);
         hand.begin_step(self.observer).await?;
+        reach(failpoint::JOURNAL_STARTED);
         let limit = hand.options.statement_timeout;
         let ran = async {
             hand.session.execute_within(&statement.text, limit).await?;
@@ -183,11 +201,25 @@ impl Job<'_> {
         }
         .await;
         match ran {
-            Ok(()) => hand.keep(self.observer).await,
+            Ok(()) => {
+                reach(failpoint::JOURNAL_RAN);
+                hand.keep(self.observer).await?;
+                reach(failpoint::JOURNAL_DONE);
+                Ok(())
+            }
             Err(error) => {
                 hand.undo().await?;
                 Err(error)
             }
+        }
+    }
+
+    fn stopped(&self, next: &Statement, done: usize) -> ApplyError {
+        ApplyError::Partial {
+            line: line(next),
+            message: "stopped before this statement".to_owned(),
+            done,
+            total: self.script.statements.len(),
         }
     }
 

@@ -54,6 +54,8 @@ struct Line {
 #[derive(Debug, Default)]
 struct Orders {
     ended: AtomicBool,
+    /// The running statement is to stop; the session goes on.
+    cancelled: AtomicBool,
     /// Who took the target, when that is why it was ended.
     taken_by: OnceLock<String>,
     /// Milliseconds after the session's start at which the running statement is interrupted; 0 is never.
@@ -145,18 +147,26 @@ impl Session {
         limit: Option<Duration>,
         work: impl Future<Output = Result<T, DbError>>,
     ) -> Result<T, DbError> {
-        let Some(limit) = limit else {
-            return work.await;
-        };
-        self.line.orders.interrupt_at(Some(limit));
+        let orders = &self.line.orders;
+        orders.cancelled.store(false, Ordering::Release);
+        orders.interrupt_at(limit);
         let result = work.await;
-        self.line.orders.interrupt_at(None);
-        match result {
-            Err(DbError::Server { code, .. }) if code == "SQLITE_INTERRUPT" => Err(DbError::Server {
-                code,
-                message: format!("the statement ran longer than the statement timeout of {limit:?}"),
-            }),
-            other => other,
+        orders.interrupt_at(None);
+        let cancelled = orders.cancelled.swap(false, Ordering::AcqRel);
+        match (result, limit) {
+            (Err(DbError::Server { code, .. }), _) if code == "SQLITE_INTERRUPT" && cancelled => {
+                Err(DbError::Server {
+                    code,
+                    message: "the statement was cancelled".to_owned(),
+                })
+            }
+            (Err(DbError::Server { code, .. }), Some(limit)) if code == "SQLITE_INTERRUPT" => {
+                Err(DbError::Server {
+                    code,
+                    message: format!("the statement ran longer than the statement timeout of {limit:?}"),
+                })
+            }
+            (result, _) => result,
         }
     }
 
@@ -242,7 +252,9 @@ impl Orders {
 
     fn go_on(&self) -> bool {
         let deadline = self.deadline_ms.load(Ordering::Acquire);
-        !self.ended.load(Ordering::Acquire) && (deadline == 0 || since_start() < deadline)
+        !self.cancelled.load(Ordering::Acquire)
+            && !self.ended.load(Ordering::Acquire)
+            && (deadline == 0 || since_start() < deadline)
     }
 }
 
@@ -253,6 +265,13 @@ fn since_start() -> u64 {
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Stops the statement of the user's that a session of this process runs at this moment, if it runs one.
+pub(super) fn cancel(session: &str) {
+    if let Some(line) = executors().get(session).and_then(Weak::upgrade) {
+        line.orders.cancelled.store(true, Ordering::Release);
+    }
 }
 
 /// Ends a session of this process, because `taken_by` supersedes it or for another reason, and waits until its

@@ -10,6 +10,7 @@ use super::lock::{self, Wait};
 use super::session::{self, Mode, Session};
 use super::witness;
 use crate::db::{Blocker, Claim, DatabaseOptions, DbError, ExecutorId, GateRow, Observer, TakeError};
+use crate::failpoint::{self, reach};
 use crate::ledger::LedgerChoice;
 
 pub(super) async fn take(
@@ -36,6 +37,7 @@ pub(super) async fn take(
         }
         wait.again().await?;
     };
+    reach(failpoint::TAKE_REGISTERED);
     Ok(SqliteHand::new(
         session,
         path,

@@ -129,9 +129,20 @@ fn postgres_refusals_name_the_line() {
     );
     fails(
         Postgres,
-        "CREATE TABLE t (a text);\nCOPY public.t (a, \"b\") FROM stdin WITH CSV;\nit's; data\n\\.\n",
-        "line 2: COPY … FROM STDIN with rows in the file is not supported yet; use INSERT, or COPY from a server's file",
+        "CREATE TABLE t (a text);\nCOPY t FROM stdin; SELECT 1;\n1\n\\.\n",
+        "line 2: the rows of COPY … FROM STDIN begin on the next line: nothing may stand behind its semicolon",
     );
+    for without_end in [
+        "COPY t FROM stdin;\n1\n",
+        "COPY t FROM stdin",
+        "COPY t FROM stdin;\n1\n \\.\n",
+    ] {
+        fails(
+            Postgres,
+            without_end,
+            "line 1: the rows of COPY … FROM STDIN have no end: a line that holds \\. alone",
+        );
+    }
     fails(
         Postgres,
         "SELECT 1;\n\nSELECT 'open",
@@ -152,6 +163,39 @@ fn postgres_refusals_name_the_line() {
         "SELECT \"x",
         "line 1: the quoted name that starts here never ends",
     );
+}
+
+#[test]
+fn postgres_rows_of_a_copy_are_no_statements() {
+    let rows = "1\tit's; $$ /* open\n2\t\\N\n";
+    for line_end in ["\n", "\r\n"] {
+        let rows = rows.replace('\n', line_end);
+        let text = format!(
+            "SELECT 1;{line_end}COPY public.t (a, \"b\") FROM stdin WITH (FORMAT csv); {line_end}{rows}\\.{line_end}SELECT 2;"
+        );
+        let statements = split(Postgres, &text).unwrap();
+        let texts: Vec<&str> = statements.iter().map(|s| s.text.as_str()).collect();
+        assert_eq!(
+            texts,
+            [
+                "SELECT 1",
+                "COPY public.t (a, \"b\") FROM stdin WITH (FORMAT csv)",
+                "SELECT 2"
+            ]
+        );
+        assert_eq!(statements[1].rows.as_ref().unwrap().text, rows);
+        assert_eq!(statements[2].line, 6);
+    }
+    // Neither in another dialect, nor where the rows come from elsewhere.
+    for (dialect, text) in [
+        (Sqlite, "COPY t FROM stdin"),
+        (Postgres, "COPY t FROM '/tmp/stdin'"),
+        (Postgres, "COPY (SELECT a FROM stdin) TO '/tmp/x'"),
+    ] {
+        assert_eq!(split(dialect, text).unwrap()[0].rows, None, "{text}");
+    }
+    let empty = split(Postgres, "COPY t FROM stdin;\n\\.").unwrap();
+    assert_eq!(empty[0].rows.as_ref().unwrap().text, "");
 }
 
 #[test]
@@ -501,6 +545,7 @@ fn hostile_text() -> impl Strategy<Value = String> {
             "SELECT 1",
             "COMMIT",
             "COPY t FROM STDIN",
+            ";\n1;'\n\\.\n",
             "ä",
             "日",
             "\u{feff}",
@@ -532,6 +577,13 @@ fn check_ranges(dialect: Dialect, text: &str) {
         joined.push_str(gap);
         joined.push_str(&statement.text);
         end = statement.range.end;
+        if let Some(rows) = &statement.rows {
+            let gap = &text[end..rows.range.start];
+            assert!(is_empty_gap(dialect, gap), "{dialect} lost {gap:?} of {text:?}");
+            assert!(text[rows.range.clone()].starts_with(&rows.text));
+            joined.push_str(&text[end..rows.range.end]);
+            end = rows.range.end;
+        }
     }
     assert!(
         is_empty_gap(dialect, &text[end..]),
@@ -566,6 +618,8 @@ proptest! {
             // The last one is left out: an open parenthesis in it would hold the delimiter that is put behind it.
             let Ok(mut first) = split(dialect, &text) else { continue };
             first.pop();
+            // Rows must stay behind their COPY.
+            prop_assume!(first.iter().all(|s| s.rows.is_none()));
             let first = first.into_iter().map(|s| s.text).collect::<Vec<_>>();
             // A blank first: a byte order mark is one only at the very start, and a character elsewhere.
             let joined = first.iter().map(|text| format!(" {text};\n")).collect::<String>();

@@ -18,12 +18,16 @@ pub(in crate::migrate) struct LimitArgs {
     /// no limit unless told). For example 90s or 10m
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, global = true)]
     pub(in crate::migrate) timeout: Option<Duration>,
-    /// Longest wait of one statement for a lock
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, default_value = "5s", global = true)]
+    /// Longest wait of one statement for a lock; tried a dozen times, with pauses
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, default_value = "2s", global = true)]
     lock_timeout: Duration,
     /// Longest run of one statement; no limit unless told
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, global = true)]
     statement_timeout: Option<Duration>,
+    /// Longest run of the whole command from the first wait on; then what runs is cancelled as by Ctrl-C (exit code
+    /// 6). No limit unless told
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, global = true)]
+    pub(in crate::migrate) run_timeout: Option<Duration>,
 }
 
 impl LimitArgs {

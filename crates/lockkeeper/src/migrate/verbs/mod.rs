@@ -7,6 +7,7 @@ pub(super) mod lint;
 pub(super) mod new;
 pub(super) mod plan;
 pub(super) mod redo;
+pub(super) mod resolve;
 pub(super) mod status;
 pub(super) mod up;
 pub(super) mod up_to;

@@ -14,8 +14,8 @@ use lockkeeper_core::spec::{RolloutSpec, TargetSpec};
 use lockkeeper_core::time::WallTime;
 use lockkeeper_core::version::{SchemaVersion, VersionOrder};
 use lockkeeper_migrate::db::{
-    Applied, ApplyError, BarrierReport, Blocker, Books, Claim, Database, DbError, ExecutorId, Finding,
-    GateRow, Hand, Inspection, LedgerWrite, Observer, ServerIdentity, TakeError, VerifyOutcome,
+    Applied, ApplyError, BarrierReport, Blocker, Books, Claim, Database, DbError, Doubt, ExecutorId, Finding,
+    GateRow, Hand, Inspection, LedgerWrite, Observer, Resolution, ServerIdentity, TakeError, VerifyOutcome,
 };
 use lockkeeper_migrate::dialect::Dialect;
 use lockkeeper_migrate::fingerprint::Schema;
@@ -98,6 +98,10 @@ impl Database for Fake {
     }
 
     async fn end_executor(&self, _: &ExecutorId, _: Duration) -> Result<(), DbError> {
+        Ok(())
+    }
+
+    async fn cancel(&self, _: &ExecutorId) -> Result<(), DbError> {
         Ok(())
     }
 }
@@ -187,6 +191,14 @@ impl Hand for FakeHand {
 
     async fn schema(&mut self) -> Result<Schema, DbError> {
         self.fake.schema().await
+    }
+
+    async fn doubts(&mut self) -> Result<Vec<Doubt>, DbError> {
+        Ok(Vec::new())
+    }
+
+    async fn resolve(&mut self, _: &Doubt, _: &Resolution) -> Result<(), DbError> {
+        Ok(())
     }
 
     async fn scalar(&mut self, _: &str) -> Result<Option<String>, DbError> {
