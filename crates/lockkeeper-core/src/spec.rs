@@ -105,12 +105,23 @@ pub struct MigrationsSpec {
     /// Name of the layout, or `auto`.
     #[serde(default = "auto")]
     pub layout: String,
+    /// Where the target records what is applied: `own`, or the name of the tool whose state table is kept.
+    #[serde(default = "own", skip_serializing_if = "is_own")]
+    pub ledger: String,
     /// One directory, or several.
     pub dir: OneOrMany,
 }
 
 fn auto() -> String {
     "auto".to_owned()
+}
+
+fn own() -> String {
+    "own".to_owned()
+}
+
+fn is_own(ledger: &str) -> bool {
+    ledger == "own"
 }
 
 /// One text, or a list of them.
@@ -337,7 +348,11 @@ mod tests {
             (spec.on_failure, spec.require_strength),
             (OnFailure::Rollback, Strength::Barrier)
         );
-        assert_eq!(target("a", "eu").migrations.layout, "auto");
+        let migrations = target("a", "eu").migrations;
+        assert_eq!(
+            (migrations.layout.as_str(), migrations.ledger.as_str()),
+            ("auto", "own")
+        );
     }
 
     #[test]

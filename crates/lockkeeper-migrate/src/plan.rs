@@ -158,7 +158,7 @@ pub enum PlanError {
 }
 
 /// How a person clears the tool's mark.
-fn how_to_clean(tool: Tool) -> &'static str {
+pub(crate) fn how_to_clean(tool: Tool) -> &'static str {
     match tool {
         Tool::GolangMigrate => "migrate force VERSION",
         Tool::Flyway => "flyway repair",
@@ -393,6 +393,17 @@ fn edit(migration: &Migration, entry: &LedgerEntry) -> Option<Edited> {
         applied: entry.checksum_up.clone(),
         found: entry.checksum_up.same_kind_of(migration),
     })
+}
+
+/// The applied migrations whose files are no longer what ran, whether the allow list accepts that or not.
+#[must_use]
+pub fn edits(set: &MigrationSet, ledger: &[LedgerEntry]) -> Vec<(Arc<Migration>, Edited)> {
+    let ledger = resolve(set, ledger);
+    let matched = Matched::of(set, &ledger);
+    let edits = matched
+        .pairs()
+        .filter_map(|(_, migration, entry)| Some((Arc::clone(migration), edit(migration, entry?)?)));
+    edits.collect()
 }
 
 /// One version of source or ledger, and how it stands.

@@ -192,6 +192,7 @@ impl From<TargetSpec> for v1::TargetSpec {
             migrations: Some(v1::MigrationSource {
                 layout: spec.migrations.layout,
                 dir: spec.migrations.dir.to_vec(),
+                ledger: spec.migrations.ledger,
             }),
             strength: v1::Strength::from(spec.strength).into(),
             labels: spec.labels.into_iter().collect(),
@@ -227,6 +228,11 @@ impl TryFrom<v1::TargetSpec> for TargetSpec {
         } else {
             migrations.layout
         };
+        let ledger = if migrations.ledger.is_empty() {
+            "own".to_owned()
+        } else {
+            migrations.ledger
+        };
         let invariants = message.invariants.into_iter();
         Ok(Self {
             name: name("name", message.name)?,
@@ -236,6 +242,7 @@ impl TryFrom<v1::TargetSpec> for TargetSpec {
             dsn,
             migrations: MigrationsSpec {
                 layout,
+                ledger,
                 dir: OneOrMany::Many(migrations.dir),
             },
             strength: strength.into(),

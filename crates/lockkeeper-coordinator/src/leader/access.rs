@@ -7,6 +7,7 @@ use std::time::Duration;
 use lockkeeper_core::spec::{DsnReference, TargetSpec};
 use lockkeeper_migrate::db::{self, Database, DatabaseOptions};
 use lockkeeper_migrate::dsn::Dsn;
+use lockkeeper_migrate::ledger::{ChoiceError, LedgerChoice};
 use lockkeeper_migrate::source::{self, Layout, MigrationSet, VerifyScript};
 use tokio::process::Command;
 
@@ -52,10 +53,16 @@ pub async fn database(spec: &TargetSpec) -> Result<Box<dyn Database>, AccessErro
             &dsn,
             DatabaseOptions {
                 strength: spec.strength,
+                ledger: ledger(spec)?,
                 ..DatabaseOptions::default()
             },
         )),
     }
+}
+
+fn ledger(spec: &TargetSpec) -> Result<LedgerChoice, AccessError> {
+    let parsed = spec.migrations.ledger.parse();
+    parsed.map_err(|error: ChoiceError| AccessError::Source(format!("target's migrations: {error}")))
 }
 
 async fn resolve(reference: &DsnReference) -> Result<String, AccessError> {

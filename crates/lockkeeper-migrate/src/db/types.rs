@@ -141,8 +141,8 @@ pub struct Books {
     pub chosen: LedgerChoice,
     /// The one that holds the history, as lockkeeper has recorded it.
     pub kept: LedgerChoice,
-    /// How many versions lockkeeper's own ledger has, whichever was asked for.
-    pub own_entries: usize,
+    /// Lockkeeper's own ledger, where another one was asked for.
+    pub own: Vec<LedgerEntry>,
     /// The edits that were accepted, oldest first.
     pub edits: Vec<EditRecord>,
 }

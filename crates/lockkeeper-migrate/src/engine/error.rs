@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use lockkeeper_core::version::SchemaVersion;
 
 use super::migrate::Report;
+use super::transfer::{OtherLedger, TransferError};
 use crate::db::{ApplyError, DbError};
 use crate::plan::PlanError;
 use crate::source::Direction;
@@ -40,6 +41,9 @@ pub enum EngineError {
     /// Another migrator has been here, and lockkeeper has not.
     #[error(transparent)]
     OtherLedger(#[from] OtherLedger),
+    /// The history cannot be moved into the ledger that was asked for.
+    #[error(transparent)]
+    Transfer(#[from] TransferError),
     /// A step down over a migration that has no down script. A plan never holds one.
     #[error("run version {version} {direction}: it has no script for that")]
     NoScript {
@@ -53,17 +57,6 @@ pub enum EngineError {
     Db(#[from] DbError),
 }
 
-/// Another migrator has been here, and lockkeeper has not: what is applied already would be applied again.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "plan for this database: it has table {table} of another migrator and no ledger of lockkeeper's, so what is \
-     applied already would be applied again; taking over another migrator's history is not supported yet"
-)]
-pub struct OtherLedger {
-    /// The other migrator's table.
-    pub table: String,
-}
-
 impl EngineError {
     /// Whether a migration has taken effect in part, or a statement is in doubt: then no script can revert it.
     #[must_use]
@@ -75,7 +68,11 @@ impl EngineError {
                 ApplyError::Db(error) => matches!(error, DbError::ConnectionLost(_)),
             },
             Self::Plan(PlanError::StatementInDoubt { .. }) => true,
-            Self::Plan(_) | Self::NoScript { .. } | Self::OtherLedger(_) | Self::Stopped { .. } => false,
+            Self::Plan(_)
+            | Self::NoScript { .. }
+            | Self::OtherLedger(_)
+            | Self::Transfer(_)
+            | Self::Stopped { .. } => false,
             Self::Db(error) => matches!(error, DbError::ConnectionLost(_)),
         }
     }
@@ -93,6 +90,7 @@ impl EngineError {
             | Self::Plan(_)
             | Self::NoScript { .. }
             | Self::OtherLedger(_)
+            | Self::Transfer(_)
             | Self::Stopped { .. } => None,
         }
     }

@@ -5,21 +5,29 @@
 //! |---|---|
 //! | `migrate` | runs a plan through a hand, step by step |
 //! | `record` | what is recorded of a migration |
+//! | `transfer` | which ledger holds the history; taking it from one into another; the baseline |
 //! | `verify` | does the ledger equal the plan, and do the user's scripts agree |
 //! | `error` | what can go wrong, each naming its place |
 
 mod error;
 mod migrate;
 mod record;
+mod transfer;
 mod verify;
 
-pub use error::{EngineError, OtherLedger};
+pub use error::EngineError;
 pub use migrate::{Outcome, Progress, Report, StepReport, migrate};
+pub use record::edit_of;
+pub use transfer::{
+    BaselineError, OtherLedger, Side, Standing, TransferError, baseline, history, refuse_other_ledgers,
+    standing, transfer,
+};
 pub use verify::{ScriptResult, Verification, verify};
 
 use lockkeeper_core::version::SchemaVersion;
 
-use crate::db::{Database, DbError, Hand, Inspection};
+use crate::db::{Database, DbError, Hand, Inspection, LedgerWrite};
+use crate::ledger::LedgerChoice;
 use crate::plan::{Goal, Plan, plan};
 use crate::source::MigrationSet;
 
@@ -30,6 +38,8 @@ pub struct Prospect {
     pub inspection: Inspection,
     /// The steps to the goal from there.
     pub plan: Plan,
+    /// What has to be written into the chosen ledger first, where our own holds the history until now.
+    pub moves: Option<Vec<LedgerWrite>>,
 }
 
 /// Looks at the target and plans its way to `goal`. Changes nothing.
@@ -43,21 +53,34 @@ pub async fn prepare(
     goal: &Goal,
 ) -> Result<Prospect, EngineError> {
     let inspection = database.inspect().await?;
-    refuse_other_ledgers(&inspection)?;
-    let plan = plan(set, &inspection.ledger, goal)?;
-    Ok(Prospect { inspection, plan })
+    let moves = match standing(&inspection)? {
+        Standing::Ready => None,
+        Standing::Move => Some(transfer(
+            set,
+            own_side(&inspection),
+            chosen_side(&inspection),
+            "",
+        )?),
+    };
+    let plan = plan(set, history(&inspection)?, goal)?;
+    Ok(Prospect {
+        inspection,
+        plan,
+        moves,
+    })
 }
 
-/// Refuses a target that another migrator has migrated and lockkeeper has not: its own ledger is empty, so
-/// everything that is applied already would be applied again.
-///
-/// # Errors
-///
-/// The table that was found.
-pub fn refuse_other_ledgers(inspection: &Inspection) -> Result<(), OtherLedger> {
-    match inspection.other_ledgers.first() {
-        Some(table) if inspection.ledger.is_empty() => Err(OtherLedger { table: table.clone() }),
-        Some(_) | None => Ok(()),
+fn own_side(inspection: &Inspection) -> Side<'_> {
+    Side {
+        ledger: LedgerChoice::Own,
+        entries: &inspection.books.own,
+    }
+}
+
+fn chosen_side(inspection: &Inspection) -> Side<'_> {
+    Side {
+        ledger: inspection.books.chosen,
+        entries: &inspection.ledger,
     }
 }
 

@@ -30,12 +30,8 @@ pub(super) fn of(
 }
 
 /// The record of an accepted edit.
-pub(super) fn edit_of(
-    migration: &Migration,
-    was: &Fingerprint,
-    accepted_by: &str,
-    reason: &str,
-) -> EditRecord {
+#[must_use]
+pub fn edit_of(migration: &Migration, was: &Fingerprint, accepted_by: &str, reason: &str) -> EditRecord {
     EditRecord {
         version: migration.version.clone(),
         was: was.to_string(),

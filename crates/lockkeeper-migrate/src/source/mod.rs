@@ -14,6 +14,7 @@
 //! | `programs` | migrations that only the origin tool can run |
 //! | [`verify_scripts`] | the scripts in `verify/` |
 //! | [`error`] | what can be wrong with a directory |
+//! | `allow_list` | which applied files may have been changed since |
 //! | `detect` | `--layout auto`: decides only when one layout alone could be meant |
 //! | `files` | bounded walking and reading |
 //!
@@ -21,6 +22,7 @@
 //! silence: what a layout ignores is listed in [`MigrationSet::skipped`], and what another layout would run is
 //! an error.
 
+mod allow_list;
 pub mod checksum;
 mod dbmate;
 mod detect;
@@ -140,7 +142,11 @@ pub fn load_with(
             skipped: found.skipped.len(),
         });
     }
-    Ok(in_order(layout, found, options.out_of_order))
+    let set = in_order(layout, found, options.out_of_order);
+    Ok(MigrationSet {
+        accepted: allow_list::read(dirs)?,
+        ..set
+    })
 }
 
 fn in_order(layout: Layout, found: Found, out_of_order: OutOfOrder) -> MigrationSet {

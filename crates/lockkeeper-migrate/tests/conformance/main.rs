@@ -12,13 +12,16 @@ mod barrier;
 mod claims;
 mod fixture;
 mod journal;
+mod ledgers;
 mod mariadb;
 mod migrations;
 mod opening;
 mod postgres;
 mod postgres_barrier;
 mod postgres_checks;
+mod postgres_ledgers;
 mod postgres_scripts;
+mod real_sqlx;
 mod refusals;
 mod schema;
 mod sqlite;
@@ -86,6 +89,24 @@ macro_rules! common_rules {
                 lockkeepers_own_objects_are_no_part_of_it,
                 going_down_gives_the_old_fingerprint,
             ],
+            ledgers: [
+                pops_table_is_kept,
+                golang_migrates_table_is_kept,
+                gooses_table_is_kept,
+                dbmates_table_is_kept,
+                sqlx_table_is_kept,
+                refinerys_table_is_kept,
+                flyways_table_is_kept,
+                diesels_table_is_kept,
+                old_rows_of_pop_get_rows_of_their_own,
+                a_dirty_version_is_refused,
+                a_tools_table_of_another_shape_is_refused,
+                tables_of_a_newer_release_are_refused,
+                tables_of_an_older_release_are_brought_up_to_date,
+                our_ledger_of_another_shape_is_refused,
+                an_accepted_edit_is_recorded,
+                an_empty_history_leaves_nothing,
+            ],
             refusals: [
                 an_unreachable_server_is_named_without_secrets,
                 a_wrong_login_is_named_without_secrets,
@@ -135,6 +156,15 @@ mod on_postgres {
             ten_processes_make_the_tables_at_once,
             a_pooler_in_between_is_refused,
         ],
+        postgres_ledgers: [
+            a_trigger_on_the_table_sees_what_the_tool_writes,
+            an_altered_table_is_kept,
+            deleted_rows_are_pending_again,
+            a_dropped_table_fails_unless_it_is_made_again,
+        ],
+        real_sqlx: [
+            sqlx_carries_on_on_postgres,
+        ],
         journal: [
             an_index_is_built_concurrently,
             an_invalid_index_is_dropped_and_built_again,
@@ -147,8 +177,20 @@ mod on_postgres {
 
 mod on_mariadb {
     common_rules!(crate::mariadb::MariaDbFixture);
+
+    rules!(crate::mariadb::MariaDbFixture, {
+        real_sqlx: [
+            sqlx_carries_on_on_mariadb,
+        ],
+    });
 }
 
 mod on_sqlite {
     common_rules!(crate::sqlite::SqliteFixture);
+
+    rules!(crate::sqlite::SqliteFixture, {
+        real_sqlx: [
+            sqlx_carries_on_on_sqlite,
+        ],
+    });
 }

@@ -65,6 +65,9 @@ pub struct MigrationSource {
     /// Directories; relative ones are relative to the coordinator's working directory.
     #[prost(string, repeated, tag = "2")]
     pub dir: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Where the target records what is applied: the name of the tool whose state table is kept; empty: "own".
+    #[prost(string, tag = "3")]
+    pub ledger: ::prost::alloc::string::String,
 }
 /// RowInvariant is a query that answers one row of one column.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

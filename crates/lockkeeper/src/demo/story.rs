@@ -485,6 +485,7 @@ fn target(database: &RegionDatabase, migrations: &std::path::Path) -> Result<Tar
         dsn: DsnReference::File(database.dsn_file.to_string_lossy().into_owned()),
         migrations: MigrationsSpec {
             layout: "pop".to_owned(),
+            ledger: "own".to_owned(),
             dir: OneOrMany::One(migrations.to_string_lossy().into_owned()),
         },
         strength: Strength::Barrier,

@@ -1,10 +1,11 @@
 //! What `up`, `up-to`, `down` and `redo` share: plan, show, ask, migrate, tell.
 
-use lockkeeper_migrate::db::{Claim, DbError};
+use lockkeeper_migrate::db::{Claim, DbError, Hand};
 use lockkeeper_migrate::engine::{self, EngineError, Prospect, Report};
 use lockkeeper_migrate::plan::{Goal, Plan, Step};
 
 use super::flags::{ChangeArgs, Common, DsnArg, Intent};
+use super::guard::{self, check_identity};
 use super::job::{Job, Missing};
 use super::journey::{Course, Journey};
 use super::plan_view::PlanView;
@@ -37,13 +38,14 @@ impl Change<'_> {
         let prospect = engine::prepare(&*job.database, &job.set, &self.goal)
             .await
             .map_err(failure::of_engine)?;
+        check_identity(common, &prospect)?;
         let journey = match self.course {
             Course::Up | Course::Down => Journey::straight(self.course, prospect.plan.clone()),
             Course::Redo => Journey::there_and_back(prospect.plan.clone()),
         };
         match self.args.intent() {
             Intent::Show => show(common, &job, &prospect, &journey),
-            Intent::Do => go(common, &job, &prospect, &journey).await,
+            Intent::Do => go(common, &job, &prospect, &journey, &self.goal).await,
         }
     }
 }
@@ -57,16 +59,22 @@ fn show(common: &Common, job: &Job, prospect: &Prospect, journey: &Journey) -> R
     Ok(Exit::Ok)
 }
 
-async fn go(common: &Common, job: &Job, prospect: &Prospect, journey: &Journey) -> Result<Exit, Failure> {
+async fn go(
+    common: &Common,
+    job: &Job,
+    prospect: &Prospect,
+    journey: &Journey,
+    goal: &Goal,
+) -> Result<Exit, Failure> {
     let tell = |result, answer| finish(common, job, journey, result, answer);
-    if journey.plan.steps.is_empty() {
+    if journey.plan.steps.is_empty() && prospect.moves.is_none() {
         return tell(Ok(Report::default()), Answer::Yes);
     }
     show_before(common, job, prospect, journey)?;
     if !common.answer.yes && prompt::ask(&question(journey, job))? == Answer::No {
         return tell(Ok(Report::default()), Answer::No);
     }
-    let result = migrate(common, job, journey).await;
+    let result = migrate(common, job, prospect, journey, goal).await;
     tell(result, Answer::Yes)
 }
 
@@ -98,7 +106,25 @@ fn show_before(common: &Common, job: &Job, prospect: &Prospect, journey: &Journe
     Ok(())
 }
 
-async fn migrate(common: &Common, job: &Job, journey: &Journey) -> Result<Report, Ended> {
+/// Moves the history where it was asked for, and looks again under the lock.
+async fn make_ready(hand: &mut dyn Hand, job: &Job, prospect: &Prospect, goal: &Goal) -> Result<(), Failure> {
+    if let Some(records) = &prospect.moves {
+        hand.record(records).await.map_err(failure::of_db)?;
+    }
+    match goal {
+        Goal::Latest | Goal::To(_) => guard::confirm(hand, job, prospect, goal).await,
+        // What is no longer applied is skipped when its turn comes.
+        Goal::DownSteps(_) | Goal::DownTo(_) => Ok(()),
+    }
+}
+
+async fn migrate(
+    common: &Common,
+    job: &Job,
+    prospect: &Prospect,
+    journey: &Journey,
+    goal: &Goal,
+) -> Result<Report, Ended> {
     let mut stop = Stop::listen(common.limits.run_timeout).map_err(Ended::at_once)?;
     let reporter = Reporter::stopped_by(stop.stopping());
     let who = who();
@@ -110,6 +136,9 @@ async fn migrate(common: &Common, job: &Job, journey: &Journey) -> Result<Report
         Ended::at_once(Failure::new(cause.exit(), text))
     })?;
     let mut hand = taken.map_err(|error| Ended::at_once(failure::of_take(error)))?;
+    make_ready(&mut *hand, job, prospect, goal)
+        .await
+        .map_err(Ended::at_once)?;
     let executor = hand.executor().clone();
     let work = engine::migrate(&mut *hand, &journey.plan, job.set.layout, &who, &reporter);
     let (result, stopped) = stop.during(&*job.database, &executor, work).await;
@@ -179,6 +208,7 @@ impl From<EngineError> for Ended {
             EngineError::Plan(_)
             | EngineError::OtherLedger(_)
             | EngineError::NoScript { .. }
+            | EngineError::Transfer(_)
             | EngineError::Db(_) => Report::default(),
         };
         Self {

@@ -1,7 +1,8 @@
 //! What the flags lead to: DSN, migrations, database.
 
-use lockkeeper_migrate::db::{self, Database};
+use lockkeeper_migrate::db::{self, Database, DatabaseOptions};
 use lockkeeper_migrate::dsn::Dsn;
+use lockkeeper_migrate::ledger::LedgerChoice;
 use lockkeeper_migrate::source::MigrationSet;
 
 use super::flags::{Common, DsnArg};
@@ -34,6 +35,12 @@ impl Common {
 
     /// The database alone, for a verb that needs no directory. Opens no connection yet.
     pub(super) fn open(&self, dsn: &Dsn, missing: Missing) -> Box<dyn Database> {
-        db::open(dsn, self.limits.options(missing))
+        self.open_with(dsn, missing, self.source.ledger)
+    }
+
+    /// The database with another ledger than the one that the flags name.
+    pub(super) fn open_with(&self, dsn: &Dsn, missing: Missing, ledger: LedgerChoice) -> Box<dyn Database> {
+        let options = self.limits.options(missing);
+        db::open(dsn, DatabaseOptions { ledger, ..options })
     }
 }

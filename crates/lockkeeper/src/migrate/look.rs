@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use lockkeeper_core::version::SchemaVersion;
 use lockkeeper_migrate::db::{DbError, Inspection};
+use lockkeeper_migrate::engine;
+use lockkeeper_migrate::ledger::{EditRecord, LedgerChoice, LedgerEntry};
 use lockkeeper_migrate::plan::{self, Goal, PlanError, StatusRow, VersionStatus};
 use serde::Serialize;
 use tokio::time::Instant;
@@ -26,6 +28,8 @@ pub(super) struct Status {
     /// Product and release.
     server: String,
     layout: String,
+    /// The ledger that holds the history.
+    ledger: LedgerChoice,
     /// The newest applied version.
     version: Option<String>,
     applied: usize,
@@ -33,6 +37,8 @@ pub(super) struct Status {
     /// Why `up` would refuse; `null` when it would not.
     problem: Option<String>,
     migrations: Vec<StatusRow>,
+    /// The edits of applied files that were accepted, oldest first.
+    edits: Vec<EditRecord>,
 }
 
 /// What is waited for.
@@ -110,7 +116,14 @@ fn show(common: &Common, (status, exit): (Status, Exit)) -> Result<Exit, Failure
 
 async fn look(job: &Job, until: &Until) -> Result<(Status, Exit), DbError> {
     let inspection = job.database.inspect().await?;
-    let planned = plan::plan(&job.set, &inspection.ledger, &until.goal());
+    let history = match engine::history(&inspection) {
+        Ok(history) => history.to_vec(),
+        Err(other) => {
+            let status = Status::of(job, inspection, &[], Some(other.to_string()));
+            return Ok((status, Exit::WrongState));
+        }
+    };
+    let planned = plan::plan(&job.set, &history, &until.goal());
     let (exit, problem) = match planned {
         Ok(plan) if plan.steps.is_empty() => (Exit::Ok, None),
         Ok(_) => (Exit::Pending, None),
@@ -118,12 +131,13 @@ async fn look(job: &Job, until: &Until) -> Result<(Status, Exit), DbError> {
         Err(PlanError::GoalBelowCurrent { .. }) => (Exit::Ok, None),
         Err(problem) => (Exit::WrongState, Some(problem)),
     };
-    Ok((Status::of(job, inspection, problem), exit))
+    let problem = problem.as_ref().map(PlanError::to_string);
+    Ok((Status::of(job, inspection, &history, problem), exit))
 }
 
 impl Status {
-    fn of(job: &Job, inspection: Inspection, problem: Option<PlanError>) -> Self {
-        let migrations = plan::status(&job.set, &inspection.ledger);
+    fn of(job: &Job, inspection: Inspection, history: &[LedgerEntry], problem: Option<String>) -> Self {
+        let migrations = plan::status(&job.set, history);
         let count = |status| migrations.iter().filter(|row| row.status == status).count();
         let newest = migrations
             .iter()
@@ -133,15 +147,28 @@ impl Status {
             dialect: job.dsn.dialect().to_string(),
             server: inspection.server,
             layout: job.set.layout.to_string(),
+            ledger: inspection.books.kept,
             version: newest.map(|row| row.version.to_string()),
             applied: count(VersionStatus::Applied),
             pending: count(VersionStatus::Pending),
-            problem: problem.as_ref().map(PlanError::to_string),
+            problem,
             migrations,
+            edits: inspection.books.edits,
         }
     }
 }
 
 fn table(status: &Status) -> String {
-    plan_text::status_table(&status.migrations)
+    let edits: String = status.edits.iter().map(edit).collect();
+    plan_text::status_table(&status.migrations) + &edits
+}
+
+fn edit(edit: &EditRecord) -> String {
+    let EditRecord {
+        version,
+        accepted_by,
+        reason,
+        ..
+    } = edit;
+    format!("the edit of version {version} was accepted by {accepted_by}: {reason}\n")
 }

@@ -7,9 +7,11 @@
 //! | `flags` | the flags that several verbs share, by what they are about |
 //! | `job` | what the flags lead to: DSN, directories, database |
 //! | `change` | what `up`, `up-to`, `down` and `redo` share: plan, show, ask, migrate, tell |
+//! | `guard` | is this the database that was meant, and as it was when the plan was shown |
 //! | `journey` | the way of a change: its steps, and the version after each |
 //! | `summary` | what a change came to |
 //! | `look` | how a database stands beside its directory, once or until it is as wanted |
+//! | `recording` | what `adopt`, `baseline` and `accept-edit` share: ask, take, record |
 //! | `naming` | what the next migration of a directory is called |
 //! | `plan_text`, `plan_view` | a plan as a person, and as a program reads it |
 //! | `diff_text` | how two schemas differ, as a person reads it |
@@ -24,6 +26,7 @@ mod change;
 mod diff_text;
 mod failure;
 mod flags;
+mod guard;
 mod job;
 mod journey;
 mod look;
@@ -31,6 +34,7 @@ mod naming;
 mod plan_text;
 mod plan_view;
 mod progress;
+mod recording;
 mod sql;
 mod stop;
 mod summary;

@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use lockkeeper_migrate::engine::Prospect;
+use lockkeeper_migrate::engine::{self, Prospect};
+use lockkeeper_migrate::ledger::How;
 use lockkeeper_migrate::plan::{self, Plan, StatusRow, Step, VersionStatus};
 use lockkeeper_migrate::source::TransactionMode;
 
@@ -11,15 +12,27 @@ use crate::output;
 
 /// Where, how each version stands, and every statement.
 pub(super) fn whole(job: &Job, prospect: &Prospect, plan: &Plan) -> String {
-    let rows = plan::status(&job.set, &prospect.inspection.ledger);
+    // A prospect is only had where the history may be used.
+    let history = engine::history(&prospect.inspection).unwrap_or_default();
+    let rows = plan::status(&job.set, history);
     format!(
-        "{} ({}), {} layout\n\n{}{}",
+        "{} ({}), {} layout\n{}\n{}{}",
         job.dsn,
         prospect.inspection.server,
         job.set.layout,
+        move_of(prospect),
         status_table(&rows),
         statements(plan)
     )
+}
+
+/// That the history goes into another ledger first, where it does.
+fn move_of(prospect: &Prospect) -> String {
+    let chosen = prospect.inspection.books.chosen;
+    prospect.moves.as_ref().map_or_else(String::new, |records| {
+        let (count, table) = (records.len(), chosen.table());
+        format!("the history moves into {table} ({chosen}): {count} versions are written there first\n")
+    })
 }
 
 /// The status table.
@@ -30,11 +43,20 @@ pub(super) fn status_table(rows: &[StatusRow]) -> String {
             vec![
                 row.version.to_string(),
                 row.name.clone(),
-                status_name(row.status).to_owned(),
+                status_name(row.status).to_owned() + recorded(row),
             ]
         })
         .collect();
     output::table(&["Version", "Name", "Status"], &cells)
+}
+
+/// How an applied version came to be recorded, when it did not run.
+fn recorded(row: &StatusRow) -> &'static str {
+    match row.recorded {
+        Some(How::Baseline) => " (baseline)",
+        Some(How::Adopted) => " (adopted)",
+        Some(How::Ran) | None => "",
+    }
 }
 
 fn status_name(status: VersionStatus) -> &'static str {

@@ -3,7 +3,10 @@
 use clap::{Args, Subcommand};
 
 use super::flags::{Common, DsnArg};
-use super::verbs::{create, diff, down, lint, new, plan, redo, resolve, status, up, up_to, validate, wait};
+use super::verbs::{
+    accept_edit, adopt, baseline, create, diff, down, lint, new, plan, redo, resolve, status, up, up_to,
+    validate, wait,
+};
 use crate::exit::{self, Exit, Failure};
 
 /// Arguments of `lockkeeper migrate sql`.
@@ -47,6 +50,12 @@ enum Verb {
     Status(status::StatusArgs),
     /// Wait until nothing is pending, or until a version is reached
     Wait(wait::WaitArgs),
+    /// Take over the history that another tool has recorded, or move it into another ledger
+    Adopt(adopt::AdoptArgs),
+    /// Mark everything up to a version as applied, without running it
+    Baseline(baseline::BaselineArgs),
+    /// Record that the file of an applied version was changed on purpose
+    AcceptEdit(accept_edit::AcceptEditArgs),
     /// Check the directory, and with a DSN the database against it; changes nothing
     Validate(validate::ValidateArgs),
     /// Tell what is worth a second look before it runs
@@ -80,6 +89,9 @@ impl Verb {
             Self::Redo(args) => args.run(common).await,
             Self::Status(args) => args.run(common).await,
             Self::Wait(args) => args.run(common).await,
+            Self::Adopt(args) => args.run(common).await,
+            Self::Baseline(args) => args.run(common).await,
+            Self::AcceptEdit(args) => args.run(common).await,
             Self::Validate(args) => args.run(common).await,
             Self::Lint(args) => args.run(common).await,
             Self::Diff(args) => args.run(common).await,

@@ -9,6 +9,7 @@ mod bad_input;
 mod constructs;
 mod crash;
 mod diff;
+mod ledgers;
 mod lint;
 mod many;
 mod new;

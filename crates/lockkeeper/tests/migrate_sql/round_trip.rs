@@ -126,7 +126,7 @@ fn json_holds_the_whole_result_and_stands_alone() {
         result,
         json!({
             "target": "sqlite://app.db", "dialect": "sqlite", "server": null, "layout": "golang-migrate",
-            "version": "3", "applied": 3, "pending": 1, "problem": null,
+            "ledger": "own", "version": "3", "applied": 3, "pending": 1, "problem": null, "edits": [],
             "migrations": [
                 row("1", "users", "Applied", Some("ran")), row("2", "names", "Applied", Some("ran")), row("3", "index", "Applied", Some("ran")),
                 row("4", "more", "Pending", None),

@@ -42,6 +42,19 @@ fn results_have_the_shapes_that_are_documented() {
     folder.file("migrations/2_names.up.sql", "SELECT 3;");
     check("status", &json(&["status", DSN]));
     check("validate", &json(&["validate", DSN]));
+    let edit = json(&["accept-edit", "2", "--reason", "why", "--yes", DSN]);
+    check("accept-edit", &edit);
+    check("status", &json(&["status", DSN]));
+    let moved = ["adopt", "--from", "own", "--ledger", "golang-migrate"];
+    check("adopt", &json(&[&moved[..], &["--yes", DSN]].concat()));
+}
+
+#[test]
+fn a_baseline_has_the_shape_of_an_adoption() {
+    let folder = Folder::new();
+    folder.journal_mode("delete");
+    let baseline = folder.ok(&["baseline", "2", "--dry-run", "--format", "json", DSN]);
+    check("adopt", &baseline.json());
 }
 
 #[test]

@@ -126,6 +126,23 @@ impl Folder {
         });
     }
 
+    /// Runs statements that answer nothing.
+    pub(crate) fn execute_all(&self, statements: &[&str]) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let options = SqliteConnectOptions::new().filename(self.path().join("app.db"));
+            let mut connection = options.connect().await.unwrap();
+            for sql in statements {
+                let sql = AssertSqlSafe((*sql).to_owned());
+                sqlx::query(sql).execute(&mut connection).await.unwrap();
+            }
+            connection.close().await.unwrap();
+        });
+    }
+
     pub(crate) fn execute(&self, sql: &str) {
         self.value(&format!("{sql} RETURNING 1"));
     }

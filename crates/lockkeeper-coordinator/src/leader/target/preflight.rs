@@ -2,7 +2,7 @@
 
 use lockkeeper_core::rollout::Event;
 use lockkeeper_migrate::db::{FindingLevel, NO_EPOCH_TABLE};
-use lockkeeper_migrate::plan;
+use lockkeeper_migrate::{engine, plan};
 
 use super::{Step, TargetDriver};
 use crate::leader::standing::Standing;
@@ -45,6 +45,9 @@ impl TargetDriver {
                 "{}; {}",
                 missing.message, missing.remedy
             )));
+        }
+        if let Err(other) = engine::refuse_other_ledgers(&inspection) {
+            return Ok(Event::PreflightRefused(other.to_string()));
         }
         let goal = match self.spec.to.as_str() {
             "latest" => plan::Goal::Latest,

@@ -103,6 +103,10 @@ impl MySqlHand {
             table.ensure(&mut self.session, &self.target).await?;
         }
         let mut statements = Vec::new();
+        // Our own rows are from before a tool's table was kept: they are not what the tool says now.
+        if self.meta.kept != LedgerChoice::Own && self.target.limits.ledger == LedgerChoice::Own {
+            statements.push(format!("DELETE FROM {}", self.target.own("lockkeeper_ledger")));
+        }
         for write in versions {
             let run = ledger::Run {
                 epoch: self.row.leader_epoch,

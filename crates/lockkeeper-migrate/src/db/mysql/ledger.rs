@@ -15,7 +15,7 @@ use crate::db::{Books, DbError, LedgerWrite};
 use crate::dialect::Dialect;
 use crate::ledger::origin::Event;
 use crate::ledger::resolve::holds;
-use crate::ledger::{EditRecord, EntryState, Extent, Fingerprint, How, LedgerEntry};
+use crate::ledger::{EditRecord, EntryState, Extent, Fingerprint, How, LedgerChoice, LedgerEntry};
 use crate::source::{Checksum, Direction, Migration};
 
 /// How a version stands in the ledger.
@@ -99,17 +99,14 @@ fn entry(row: Row) -> LedgerEntry {
 
 /// Which ledger is kept, and what else is recorded.
 pub(super) async fn books(session: &mut Session, target: &Target, meta: Meta) -> Result<Books, Failure> {
-    let count = session
-        .value(&format!(
-            "SELECT COUNT(*) FROM {}",
-            target.own("lockkeeper_ledger")
-        ))
-        .await?
-        .unwrap_or_default();
+    let own = match target.limits.ledger {
+        LedgerChoice::Own => Vec::new(),
+        LedgerChoice::Tool(_) => own(session, target, meta).await?,
+    };
     Ok(Books {
         chosen: target.limits.ledger,
         kept: meta.kept,
-        own_entries: count.parse().unwrap_or(0),
+        own,
         edits: edits(session, target, meta).await?,
     })
 }

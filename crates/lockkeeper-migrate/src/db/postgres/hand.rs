@@ -201,6 +201,7 @@ impl PgHand {
         if let Book::Tool(table) = &self.names.book {
             table.ensure(&mut tx).await?;
         }
+        ledger::clear_stale(&mut tx, &self.names).await?;
         for write in versions {
             let row = RowOf {
                 write,

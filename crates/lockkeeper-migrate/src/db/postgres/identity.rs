@@ -34,7 +34,8 @@ impl Question {
 
     fn of(system: &str, timeline: &str) -> Self {
         Self(format!(
-            "SELECT {system}, {timeline}, (SELECT oid::bigint FROM pg_database WHERE datname = current_database())"
+            "SELECT {system}, {timeline}, \
+             (SELECT oid::text || ' (' || datname || ')' FROM pg_database WHERE datname = current_database())"
         ))
     }
 
@@ -44,7 +45,7 @@ impl Question {
     }
 
     /// System identifier, database and timeline: a restored dump differs in the first two, a promoted standby in
-    /// the third. Where the role may not read the system identifier, `unknown` stands for it and only the database's
+    /// the third, a renamed database in its name. Where the role may not read the system identifier, `unknown` stands for it and only the database's
     /// oid and the timeline tell copies apart.
     pub(super) fn answer(row: &PgRow) -> ServerIdentity {
         let timeline = row
@@ -54,7 +55,7 @@ impl Question {
             .get::<Option<String>, _>(0)
             .unwrap_or_else(|| "unknown".to_owned());
         let timeline = timeline.map_or_else(|| "unknown".to_owned(), |t| t.to_string());
-        let database: i64 = row.get(2);
+        let database: String = row.get(2);
         ServerIdentity(format!(
             "postgresql system {system} database {database} timeline {timeline}"
         ))

@@ -101,12 +101,14 @@ fn doubtful(version: String, applied_at_unix_ms: i64, state: EntryState) -> Ledg
 
 /// Which ledger is kept, and what else is recorded.
 pub(super) async fn books(conn: &mut PgConnection, names: &Names) -> Result<Books, DbError> {
-    let counted = ask(conn, format!("SELECT count(*) FROM {}", names.ledger)).await?;
-    let own_entries = counted.first().map_or(0, |row| row.get::<i64, _>(0));
+    let own = match names.book {
+        Book::Own => Vec::new(),
+        Book::Tool(_) => own(conn, names).await?,
+    };
     Ok(Books {
         chosen: names.book.choice(),
         kept: names.kept,
-        own_entries: usize::try_from(own_entries).unwrap_or(0),
+        own,
         edits: edits(conn, names).await?,
     })
 }
@@ -264,6 +266,14 @@ pub(super) async fn open(conn: &mut PgConnection, names: &mut Names) -> Result<(
         Book::Tool(table) if names.kept == chosen => table.ensure(conn).await,
         Book::Tool(_) | Book::Own => Ok(()),
     }
+}
+
+/// Our own rows are from before a tool's table was kept: they are not what the tool says now.
+pub(super) async fn clear_stale(tx: &mut PgConnection, names: &Names) -> Result<(), DbError> {
+    if names.kept == LedgerChoice::Own || names.book.choice() != LedgerChoice::Own {
+        return Ok(());
+    }
+    super::session::run(tx, format!("DELETE FROM {}", names.ledger)).await
 }
 
 /// From now on the history is in the chosen ledger.

@@ -107,13 +107,14 @@ fn entry(row: &SqliteRow) -> Result<LedgerEntry, DbError> {
 
 /// Which ledger is kept, and what else is recorded.
 pub(super) async fn books(session: &Session, book: Book) -> Result<Books, DbError> {
-    let rows = session
-        .rows(sqlx::query("SELECT count(*) AS n FROM lockkeeper_ledger"))
-        .await?;
+    let own = match book.chosen {
+        LedgerChoice::Own => Vec::new(),
+        LedgerChoice::Tool(_) => own(session, book.meta).await?,
+    };
     Ok(Books {
         chosen: book.chosen,
         kept: book.meta.kept,
-        own_entries: usize::try_from(count(&rows)?).unwrap_or(usize::MAX),
+        own,
         edits: edits(session, book.meta).await?,
     })
 }
@@ -209,6 +210,10 @@ pub(super) async fn record(
 ) -> Result<(), DbError> {
     if let Some(table) = book.table() {
         table.ensure(session).await?;
+    }
+    // Our own rows are from before a tool's table was kept: they are not what the tool says now.
+    if book.meta.kept != LedgerChoice::Own && book.chosen == LedgerChoice::Own {
+        session.execute("DELETE FROM lockkeeper_ledger").await?;
     }
     for write in versions {
         let duration = write.provenance.duration.unwrap_or_default();

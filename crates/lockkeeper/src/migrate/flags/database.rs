@@ -22,6 +22,9 @@ pub(in crate::migrate) struct DatabaseArgs {
     /// Read the DSN from the key `dsn` of a YAML file
     #[arg(short = 'c', long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
+    /// The database was restored, copied or renamed since the last run, and is the one that is meant
+    #[arg(long, global = true)]
+    pub(in crate::migrate) accept_identity: bool,
     #[arg(skip)]
     pub(super) before_the_verb: DsnArg,
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use lockkeeper_migrate::dialect::Dialect;
+use lockkeeper_migrate::ledger::LedgerChoice;
 use lockkeeper_migrate::source::{self, Layout, MigrationSet};
 
 use crate::exit::Failure;
@@ -23,12 +24,26 @@ pub(in crate::migrate) struct SourceArgs {
     /// Layout of the directory: pop, golang-migrate, or auto, which refuses when it cannot tell
     #[arg(long, value_name = "NAME", default_value = "auto", global = true)]
     layout: String,
+    /// Where is recorded what is applied: own, or the state table of a tool, so that it can carry on: pop,
+    /// golang-migrate, goose, dbmate, sqlx, refinery, flyway, diesel
+    #[arg(long, value_name = "NAME", default_value = "own", global = true)]
+    pub(in crate::migrate) ledger: LedgerChoice,
 }
 
 impl SourceArgs {
     /// The layout that was named; `None` is `auto`.
     pub(in crate::migrate) fn layout(&self) -> Result<Option<Layout>, Failure> {
         Layout::parse_choice(&self.layout).map_err(Failure::usage)
+    }
+
+    /// The same, where the layout is known unless the command line names another one.
+    pub(in crate::migrate) fn load_as(
+        &self,
+        dialect: Dialect,
+        layout: Layout,
+    ) -> Result<MigrationSet, Failure> {
+        let layout = self.layout()?.unwrap_or(layout);
+        source::load(&self.dirs, Some(layout), dialect).map_err(failure::of_source)
     }
 
     /// Reads the migrations for a dialect. Needs no database.

@@ -1,5 +1,8 @@
 //! One file per verb: its own flags, and what it does.
 
+pub(super) mod accept_edit;
+pub(super) mod adopt;
+pub(super) mod baseline;
 pub(super) mod create;
 pub(super) mod diff;
 pub(super) mod down;

@@ -3,6 +3,7 @@
 use clap::Args;
 use lockkeeper_migrate::db::Inspection;
 use lockkeeper_migrate::dialect::Dialect;
+use lockkeeper_migrate::engine;
 use lockkeeper_migrate::plan::{self, Goal, PlanError, StatusRow, VersionStatus};
 use lockkeeper_migrate::source::{self, MigrationSet, Skipped};
 use serde::Serialize;
@@ -104,9 +105,13 @@ impl Source {
 
 /// Everything that would keep `up` from running, not only the first.
 fn problems(set: &MigrationSet, inspection: &Inspection) -> Vec<String> {
-    let rows = plan::status(set, &inspection.ledger);
+    let history = match engine::history(inspection) {
+        Ok(history) => history,
+        Err(other) => return vec![other.to_string()],
+    };
+    let rows = plan::status(set, history);
     let mut problems: Vec<String> = rows.iter().filter_map(problem).collect();
-    match plan::plan(set, &inspection.ledger, &Goal::Latest) {
+    match plan::plan(set, history, &Goal::Latest) {
         Err(error @ (PlanError::OutOfOrder { .. } | PlanError::Dirty { .. })) => {
             problems.push(error.to_string())
         }
