@@ -2,6 +2,7 @@
 
 mod agent_run;
 mod bad_input;
+mod break_glass;
 mod client;
 mod failing_migration;
 #[expect(dead_code, reason = "the modules that use the rest come one by one")]
@@ -11,6 +12,7 @@ mod grpcurl;
 mod harness;
 mod killed_leader;
 mod load;
+mod no_coordinator;
 mod paused_agent;
 mod regions;
 mod small;

@@ -20,6 +20,7 @@ mod postgres;
 mod postgres_barrier;
 mod postgres_checks;
 mod postgres_ledgers;
+mod postgres_pooler;
 mod postgres_scripts;
 mod real_sqlx;
 mod refusals;
@@ -134,6 +135,11 @@ mod on_postgres {
             overlapping_writers_do_not_starve_the_barrier,
             an_executor_with_an_old_snapshot_errs_instead_of_passing,
             a_batch_lets_go_before_it_deadlocks_with_a_writer,
+        ],
+        postgres_pooler: [
+            a_leader_behind_a_pooler_is_refused_before_its_first_statement,
+            writers_through_a_pooler_are_fenced_like_all_others,
+            a_transaction_left_open_behind_a_pooler_is_ended,
         ],
         postgres_scripts: [
             a_table_made_by_a_migration_is_barred_before_it_commits,
