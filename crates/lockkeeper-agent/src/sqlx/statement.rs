@@ -80,9 +80,10 @@ impl Agent {
     {
         let mut patience = Patience::default();
         loop {
-            drop(self.write(target).await.map_err(WriteError::Agent)?);
             let mut conn = pool.acquire().await.map_err(WriteError::Write)?;
             let Ok(permit) = self.try_write(target) else {
+                drop(conn);
+                drop(self.write(target).await.map_err(WriteError::Agent)?);
                 continue;
             };
             let gate_epoch = permit.gate_epoch();

@@ -14,8 +14,8 @@ use crate::refusal::{Patience, Refusal, Refused, WriteError, deadline};
 pub type Work<'c, T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send + 'c>>;
 
 impl Agent {
-    /// Takes a permit and begins a transaction that carries its gate epoch, waiting while the target is fenced. A
-    /// connection of the pool is held only while a permit can be had.
+    /// Takes a permit and begins a transaction that carries its gate epoch, waiting while the target is fenced. No
+    /// connection of the pool is held while it waits.
     ///
     /// What happens inside is the caller's: a statement that the database refuses later (`LK001`) is an error here.
     /// [`Agent::transaction`] runs it again.
@@ -30,9 +30,10 @@ impl Agent {
     ) -> Result<Transaction<DB>, WriteError<Error>> {
         let mut patience = Patience::default();
         loop {
-            drop(self.write(target).await.map_err(WriteError::Agent)?);
             let conn = pool.acquire().await.map_err(WriteError::Write)?;
             let Ok(permit) = self.try_write(target) else {
+                drop(conn);
+                drop(self.write(target).await.map_err(WriteError::Agent)?);
                 continue;
             };
             let gate_epoch = permit.gate_epoch();
