@@ -42,8 +42,8 @@ wanted_packages() {
     has_postgres || echo postgresql
     has mariadbd || echo mariadb-server
     has mariadb || echo mariadb-client
-    has pgbouncer || echo pgbouncer
     has sqlite3 || echo sqlite3
+    has pgbouncer || echo pgbouncer
     has setpriv || echo util-linux
     if ! has_python_tools; then
         has python3 || echo python3

@@ -63,6 +63,15 @@ impl fmt::Display for Address {
     }
 }
 
+/// Where a database lies, seen from this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Locality {
+    /// On this machine, as far as the address tells.
+    Here,
+    /// It may be anywhere.
+    Elsewhere,
+}
+
 #[derive(Clone, PartialEq, Eq)]
 enum Location {
     Server {
@@ -173,6 +182,22 @@ impl Dsn {
         match &self.location {
             Location::Server { .. } => None,
             Location::File(path) => Some(path),
+        }
+    }
+
+    /// Whether paths that the server names can be looked at from here.
+    #[must_use]
+    pub fn locality(&self) -> Locality {
+        match self.address() {
+            Some(Address::Tcp(host, _)) => {
+                let loopback = host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
+                if loopback || host == "localhost" {
+                    Locality::Here
+                } else {
+                    Locality::Elsewhere
+                }
+            }
+            Some(Address::Unix(_)) | None => Locality::Here,
         }
     }
 

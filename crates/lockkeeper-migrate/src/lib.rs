@@ -4,8 +4,10 @@
 //!
 //! | module | what it holds | I/O |
 //! |---|---|---|
+//! | [`backup`] | backups: made, tried, recorded, asked for before something is lost, brought back | starts programs, writes files |
 //! | [`db`] | the database port, and its implementation per dialect | talks to databases |
 //! | [`dialect`] | the SQL dialects | none |
+//! | [`doctor`] | what is wrong between here and a database, and in it, with remedies | opens connections |
 //! | [`dsn`] | where a database is and how to log in | none |
 //! | [`dump_tools`] | the servers' own dump programs and SQLite's online copy, run under one set of rules | starts programs |
 //! | [`engine`] | looks, plans, migrates and verifies through the port | none of its own |
@@ -17,8 +19,10 @@
 //! | [`source`] | migration directories, read unchanged | reads files |
 //! | [`sql`] | where a statement ends, and what sort it is | none |
 
+pub mod backup;
 pub mod db;
 pub mod dialect;
+pub mod doctor;
 pub mod dsn;
 pub mod dump_tools;
 pub mod engine;

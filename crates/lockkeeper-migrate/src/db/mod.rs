@@ -17,6 +17,7 @@
 mod break_glass;
 pub mod create;
 mod error;
+pub(crate) mod findings;
 pub mod mysql;
 mod open;
 pub mod postgres;
@@ -24,6 +25,7 @@ mod resolution;
 mod retry;
 pub mod sqlite;
 mod types;
+mod upkeep;
 
 pub use break_glass::{
     BreakGlass, ExecutorState, FenceState, Living, Release, ReleaseError, Released, break_glass,
@@ -36,6 +38,9 @@ pub use types::{
     GateRow, Inspection, LedgerWrite, NO_EPOCH_TABLE, Notice, Observer, Provenance, ServerIdentity, Silent,
     VerifyOutcome,
 };
+
+pub(crate) use upkeep::RestoreFrame;
+pub use upkeep::{BackupRecord, RecordKind, Snapshot, Upkeep, Verified, upkeep};
 
 use std::fmt;
 use std::time::Duration;

@@ -25,6 +25,9 @@ pub(crate) trait Fixture: Send + Sync + Sized {
     /// A DSN that leads nowhere, and the secret that no message may hold.
     fn unreachable_dsn(&self) -> (String, &'static str);
 
+    /// The DSN of a role that may make databases; `None` where everybody may.
+    fn admin_dsn(&self) -> Option<String>;
+
     /// A session of an application that knows nothing of lockkeeper.
     async fn session(&self) -> Box<dyn AppSession>;
 

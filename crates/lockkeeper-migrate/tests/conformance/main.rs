@@ -8,8 +8,11 @@
     reason = "a test fails by panicking, also in its helper functions"
 )]
 
+mod backups;
 mod barrier;
 mod claims;
+mod doctor;
+mod failed_restores;
 mod fixture;
 mod journal;
 mod ledgers;
@@ -21,6 +24,7 @@ mod postgres_barrier;
 mod postgres_checks;
 mod postgres_ledgers;
 mod postgres_pooler;
+mod postgres_doctor;
 mod postgres_scripts;
 mod real_sqlx;
 mod refusals;
@@ -108,6 +112,26 @@ macro_rules! common_rules {
                 an_accepted_edit_is_recorded,
                 an_empty_history_leaves_nothing,
             ],
+            backups: [
+                a_backup_comes_back_whole,
+                no_epoch_and_no_executor_comes_back,
+                a_closed_gate_is_not_restored_over,
+                what_a_fence_left_in_a_dump_stays_away,
+                a_damaged_backup_touches_nothing,
+                a_command_gets_the_whole_backup_or_no_end,
+                a_failed_backup_leaves_no_file,
+                only_a_fresh_backup_of_this_version_counts,
+                a_verified_backup_was_restored_elsewhere,
+            ],
+            doctor: [
+                a_healthy_database_has_no_errors,
+                nothing_at_the_place_is_told_without_secrets,
+                a_refused_login_is_told_without_secrets,
+                a_migrator_at_work_is_named,
+                another_tools_dirty_state_is_told,
+                what_an_opened_fence_left_is_dropped_when_told,
+                a_copys_gate_row_is_adopted_when_told,
+            ],
             refusals: [
                 an_unreachable_server_is_named_without_secrets,
                 a_wrong_login_is_named_without_secrets,
@@ -171,6 +195,13 @@ mod on_postgres {
         real_sqlx: [
             sqlx_carries_on_on_postgres,
         ],
+        failed_restores: [on_postgres_everything_is_rolled_back],
+        postgres_doctor: [
+            a_real_pooler_in_between_is_told,
+            locks_and_transactions_that_nobody_ends_are_named,
+            a_superuser_application_is_told,
+            a_barrier_without_its_gate_is_an_error,
+        ],
         journal: [
             an_index_is_built_concurrently,
             an_invalid_index_is_dropped_and_built_again,
@@ -188,6 +219,7 @@ mod on_mariadb {
         real_sqlx: [
             sqlx_carries_on_on_mariadb,
         ],
+        failed_restores: [on_mariadb_the_gate_stays_closed_until_it_is_repeated],
     });
 }
 

@@ -58,6 +58,10 @@ impl Fixture for MariaDbFixture {
         ("mysql://app:hunter2@tcp(127.0.0.1:1)/none".to_owned(), "hunter2")
     }
 
+    fn admin_dsn(&self) -> Option<String> {
+        Some(self.server.dsn(&self.name))
+    }
+
     async fn session(&self) -> Box<dyn AppSession> {
         let options: MySqlConnectOptions = self.dsn().parse().unwrap();
         Box::new(MySession(options.connect().await.unwrap()))

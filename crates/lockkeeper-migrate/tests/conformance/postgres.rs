@@ -80,6 +80,10 @@ impl Fixture for PostgresFixture {
         )
     }
 
+    fn admin_dsn(&self) -> Option<String> {
+        Some(self.server.dsn(&self.name))
+    }
+
     async fn session(&self) -> Box<dyn AppSession> {
         Box::new(self.app().await)
     }

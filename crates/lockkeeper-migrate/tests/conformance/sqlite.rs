@@ -42,6 +42,10 @@ impl Fixture for SqliteFixture {
         )
     }
 
+    fn admin_dsn(&self) -> Option<String> {
+        None
+    }
+
     async fn session(&self) -> Box<dyn AppSession> {
         let options = SqliteConnectOptions::new()
             .filename(self.folder.path().join("app.db"))

@@ -16,6 +16,7 @@
 //! | `verify` | verification scripts |
 //! | `catalogue` | the schema, read from `information_schema` |
 //! | `preflight`, `grants` | what would stand in the way |
+//! | `upkeep`, `restore`, `examine` | row counts and records of backups; what goes around a restore; what `doctor` looks at |
 //!
 //! Two things differ from the other dialects and shape all of it. DDL commits, and lets every row lock go: so the
 //! executor is told by its connection id *and* by a user lock that it holds while it lives, and a migration with DDL
@@ -31,6 +32,7 @@ mod catalogue;
 mod database;
 mod doubt;
 mod epoch_table;
+mod examine;
 mod failure;
 mod gate;
 mod grants;
@@ -41,12 +43,14 @@ mod meta;
 mod others;
 mod preflight;
 mod resolve;
+mod restore;
 mod session;
 mod stepwise;
 mod take;
 mod target;
 mod text;
 mod tokens;
+mod upkeep;
 mod variables;
 mod verify;
 mod watch;

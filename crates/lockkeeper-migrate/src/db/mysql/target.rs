@@ -9,7 +9,7 @@ use sqlx::mysql::{MySqlConnectOptions, MySqlSslMode};
 use super::failure::Failure;
 use super::session::Session;
 use crate::db::{DatabaseOptions, DbError, ServerIdentity};
-use crate::dsn::{Address, Dsn};
+use crate::dsn::{Address, Dsn, Locality};
 
 /// An idle hand must outlive a server that closes idle sessions early: a fence may wait hours for an approval.
 const IDLE_TIMEOUT_S: u64 = 7 * 24 * 3600;
@@ -27,6 +27,8 @@ pub(super) struct Target {
     pub(super) database: String,
     /// Time-outs.
     pub(super) limits: DatabaseOptions,
+    /// Whether the server's paths are paths of this machine.
+    pub(super) locality: Locality,
 }
 
 impl fmt::Debug for Target {
@@ -45,6 +47,7 @@ impl Target {
             place: dsn.place(),
             database,
             limits,
+            locality: dsn.locality(),
         }
     }
 

@@ -21,6 +21,7 @@
 //! | `notices` | what the server says beside its answers |
 //! | `break_glass` | what a person may do without a fleet |
 //! | `verify`, `clean_up`, `preflight` | the rest of the port |
+//! | `upkeep`, `restore`, `examine` | row counts and records of backups; what goes around a restore; what `doctor` looks at |
 
 mod admin;
 mod apply;
@@ -32,6 +33,7 @@ mod catalogue;
 mod classify;
 mod clean_up;
 mod epoch_table;
+mod examine;
 mod gate;
 mod hand;
 mod identity;
@@ -42,12 +44,14 @@ mod pieces;
 mod preflight;
 mod raise;
 mod resolve;
+mod restore;
 mod schema;
 mod session;
 mod shape;
 mod stepwise;
 mod take;
 mod units;
+mod upkeep;
 mod verify;
 mod watch;
 

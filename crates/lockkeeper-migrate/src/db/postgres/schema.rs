@@ -14,7 +14,7 @@ use crate::db::types::other_ledgers_literals;
 use crate::ledger::format::{FORMAT, MADE_BY};
 use crate::ledger::{ChoiceError, LedgerChoice};
 
-const TABLES_SQL: &str = include_str!("../../../../../migrations/lockkeeper/postgres.sql");
+pub(super) const TABLES_SQL: &str = include_str!("../../../../../migrations/lockkeeper/postgres.sql");
 /// From format 1 to 2.
 const UPGRADE_SQL: &str = include_str!("../../../../../migrations/lockkeeper/upgrades/2.postgres.sql");
 

@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, Row};
 use tokio::time::timeout;
 
 use crate::db::{DatabaseOptions, DbError, ExecutorId};
-use crate::dsn::{Address, Dsn};
+use crate::dsn::{Address, Dsn, Locality};
 
 /// The setting that shows whether the session is ours alone: a pooler drops or refuses it at start.
 const MARK: &str = "lockkeeper.session";
@@ -19,6 +19,7 @@ pub(super) struct Connector {
     options: Result<PgConnectOptions, String>,
     pub(super) place: String,
     pub(super) settings: DatabaseOptions,
+    pub(super) locality: Locality,
 }
 
 impl Connector {
@@ -27,6 +28,7 @@ impl Connector {
             options: connect_options(dsn),
             place: dsn.place(),
             settings,
+            locality: dsn.locality(),
         }
     }
 

@@ -24,7 +24,7 @@ use crate::ledger::LedgerEntry;
 #[derive(Debug, Clone)]
 pub struct SqliteDatabase {
     pub(super) path: PathBuf,
-    options: DatabaseOptions,
+    pub(super) options: DatabaseOptions,
 }
 
 impl SqliteDatabase {
@@ -63,7 +63,7 @@ impl SqliteDatabase {
         }
     }
 
-    async fn look(&self) -> Result<Session, DbError> {
+    pub(super) async fn look(&self) -> Result<Session, DbError> {
         Session::open(&self.path, Mode::Look, self.options.connect_timeout).await
     }
 

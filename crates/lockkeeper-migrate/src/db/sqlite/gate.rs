@@ -159,7 +159,7 @@ pub(super) fn text(row: &SqliteRow, column: &str) -> Result<String, DbError> {
     row.try_get(column).map_err(|error| foreign(error.to_string()))
 }
 
-fn optional(row: &SqliteRow, column: &str) -> Result<Option<String>, DbError> {
+pub(super) fn optional(row: &SqliteRow, column: &str) -> Result<Option<String>, DbError> {
     row.try_get(column).map_err(|error| foreign(error.to_string()))
 }
 

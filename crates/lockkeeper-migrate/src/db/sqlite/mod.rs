@@ -22,12 +22,14 @@
 //! | `lock` | waiting for the write lock, and for a commit |
 //! | `holders` | who holds it, as far as the kernel tells |
 //! | `session` | one connection, which others in this process can end |
+//! | `upkeep`, `restore`, `examine` | row counts and records of backups; a backup put right; what `doctor` looks at |
 //! | `witness` | the file that says whether an executor lives |
 
 mod book;
 mod break_glass;
 mod catalogue;
 mod database;
+mod examine;
 mod gate;
 mod hand;
 mod holders;
@@ -35,9 +37,11 @@ mod journal;
 mod ledger;
 mod lock;
 mod meta;
+mod restore;
 mod run;
 mod session;
 mod take;
+mod upkeep;
 mod verify;
 mod witness;
 
