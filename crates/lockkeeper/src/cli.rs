@@ -6,7 +6,7 @@ use tracing::Instrument;
 
 use crate::agent;
 use crate::exit::{self, Exit, Failure};
-use crate::{completions, demo, fence, fleet, migrate, rollout, serve, store, target};
+use crate::{completions, demo, doctor, fence, fleet, migrate, rollout, serve, store, target};
 
 /// Closes the gates, changes the level, checks it, and only then opens the gates: schema migrations for a fleet
 /// of service replicas and the databases they write to.
@@ -23,6 +23,8 @@ enum Command {
     /// Migrate one database, without a fleet
     #[command(subcommand)]
     Migrate(migrate::MigrateCommand),
+    /// Tell what is wrong with a database, and what to do about it
+    Doctor(doctor::DoctorCommand),
     /// Run a coordinator
     Serve(Box<serve::ServeCommand>),
     /// Declare, list and remove targets
@@ -71,6 +73,7 @@ impl Command {
             | Self::Fence(_)
             | Self::Store(_)
             | Self::Migrate(_)
+            | Self::Doctor(_)
             | Self::Completions(_) => "warn",
             // It tells by itself, in words, what it sees.
             Self::Agent(_) | Self::Demo(_) => "error",
@@ -88,6 +91,7 @@ impl Command {
                 Self::Store(command) => command.run().await,
                 Self::Migrate(command) => command.run().await,
                 Self::Fence(command) => command.run().await,
+                Self::Doctor(command) => command.run().await,
                 Self::Agent(command) => command.run().await,
                 Self::Demo(command) => command.run().await,
                 Self::Completions(command) => command.run(),
@@ -105,6 +109,7 @@ impl Command {
             Self::Store(_) => "lockkeeper store",
             Self::Migrate(_) => "lockkeeper migrate",
             Self::Fence(_) => "lockkeeper fence",
+            Self::Doctor(_) => "lockkeeper doctor",
             Self::Agent(_) => "lockkeeper agent",
             Self::Demo(_) => "lockkeeper demo",
             Self::Completions(_) => "lockkeeper completions",

@@ -5,6 +5,7 @@ mod cli;
 mod client;
 mod completions;
 mod demo;
+mod doctor;
 mod exit;
 mod fence;
 mod fleet;

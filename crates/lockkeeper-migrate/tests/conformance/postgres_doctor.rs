@@ -18,10 +18,7 @@ pub(crate) async fn a_real_pooler_in_between_is_told(fixture: &PostgresFixture) 
         let diagnosis = examine(&pooled).await;
         let found = finding(&diagnosis, "pooler").unwrap_or_else(|| panic!("{ignored:?}: {diagnosis:?}"));
         assert_eq!(found.level, FindingLevel::Error);
-        assert!(
-            found.remedy.contains("reaches the server directly"),
-            "{found:?}"
-        );
+        assert!(found.remedy.contains("reaches the server directly"), "{found:?}");
     }
 }
 

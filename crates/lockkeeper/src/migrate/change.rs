@@ -1,15 +1,17 @@
 //! What `up`, `up-to`, `down` and `redo` share: plan, show, ask, migrate, tell.
 
+use lockkeeper_migrate::backup::BackupReport;
 use lockkeeper_migrate::db::{Claim, DbError, Hand};
 use lockkeeper_migrate::engine::{self, EngineError, Prospect, Report};
 use lockkeeper_migrate::plan::{Goal, Plan, Step};
 
-use super::flags::{ChangeArgs, Common, DsnArg, Intent};
+use super::flags::{BackupArgs, ChangeArgs, Common, DsnArg, Intent};
 use super::guard::{self, check_identity};
 use super::job::{Job, Missing};
 use super::journey::{Course, Journey};
 use super::plan_view::PlanView;
 use super::progress::Reporter;
+use super::protect::{self, Agreed};
 use super::stop::{Cause, Stop};
 use super::summary::Summary;
 use super::{failure, plan_text};
@@ -25,6 +27,8 @@ pub(super) struct Change<'a> {
     pub(super) goal: Goal,
     pub(super) dsn: &'a DsnArg,
     pub(super) args: &'a ChangeArgs,
+    /// What is done before something can be lost.
+    pub(super) backup: &'a BackupArgs,
 }
 
 impl Change<'_> {
@@ -45,9 +49,50 @@ impl Change<'_> {
         };
         match self.args.intent() {
             Intent::Show => show(common, &job, &prospect, &journey),
-            Intent::Do => go(common, &job, &prospect, &journey, &self.goal).await,
+            Intent::Do => self.go(common, &job, &prospect, &journey).await,
         }
     }
+
+    async fn go(
+        &self,
+        common: &Common,
+        job: &Job,
+        prospect: &Prospect,
+        journey: &Journey,
+    ) -> Result<Exit, Failure> {
+        let tell = |result, answer| finish(common, job, journey, result, answer);
+        if journey.plan.steps.is_empty() && prospect.moves.is_none() {
+            return tell(Ok(Done::default()), Answer::Yes);
+        }
+        show_before(common, job, prospect, journey)?;
+        let backup = self.backup;
+        let before = match protect::decide(common, backup, job, &prospect.inspection, &journey.plan).await {
+            Ok(before) => before,
+            Err(failure) => return tell(Err(Ended::at_once(failure)), Answer::Yes),
+        };
+        if !common.answer.yes && prompt::ask(&question(journey, job))? == Answer::No {
+            return tell(Ok(Done::default()), Answer::No);
+        }
+        let destination = match before.agree()? {
+            Agreed::GoOn(destination) => destination,
+            Agreed::Declined => return tell(Ok(Done::default()), Answer::No),
+        };
+        let result = match protect::carry_out(common, backup, job, destination.as_ref()).await {
+            Ok(backup) => migrate(common, job, prospect, journey, &self.goal)
+                .await
+                .map(|report| Done { report, backup }),
+            Err(failure) => Err(Ended::at_once(failure)),
+        };
+        tell(result, Answer::Yes)
+    }
+}
+
+/// What was done.
+#[derive(Debug, Default)]
+struct Done {
+    report: Report,
+    /// What was made before.
+    backup: Option<BackupReport>,
 }
 
 /// A dry run: the plan is the result.
@@ -59,31 +104,12 @@ fn show(common: &Common, job: &Job, prospect: &Prospect, journey: &Journey) -> R
     Ok(Exit::Ok)
 }
 
-async fn go(
-    common: &Common,
-    job: &Job,
-    prospect: &Prospect,
-    journey: &Journey,
-    goal: &Goal,
-) -> Result<Exit, Failure> {
-    let tell = |result, answer| finish(common, job, journey, result, answer);
-    if journey.plan.steps.is_empty() && prospect.moves.is_none() {
-        return tell(Ok(Report::default()), Answer::Yes);
-    }
-    show_before(common, job, prospect, journey)?;
-    if !common.answer.yes && prompt::ask(&question(journey, job))? == Answer::No {
-        return tell(Ok(Report::default()), Answer::No);
-    }
-    let result = migrate(common, job, prospect, journey, goal).await;
-    tell(result, Answer::Yes)
-}
-
 fn question(journey: &Journey, job: &Job) -> String {
     let migrations = match journey.migrations() {
         1 => "1 migration".to_owned(),
         several => format!("{several} migrations"),
     };
-    const WARNING: &str = "Taking migrations back can lose data for good: back up first.";
+    const WARNING: &str = "Taking migrations back can lose data for good.";
     match journey.course {
         Course::Up => format!("Apply {migrations} to {}?", job.dsn),
         Course::Down => format!("{WARNING}\nTake {migrations} back on {}?", job.dsn),
@@ -222,14 +248,19 @@ fn finish(
     common: &Common,
     job: &Job,
     journey: &Journey,
-    result: Result<Report, Ended>,
+    result: Result<Done, Ended>,
     answer: Answer,
 ) -> Result<Exit, Failure> {
-    let (report, failure) = match result {
-        Ok(report) => (report, None),
-        Err(ended) => (ended.report, Some(ended.failure)),
+    let (done, failure) = match result {
+        Ok(done) => (done, None),
+        Err(ended) => {
+            let (report, backup) = (ended.report, None);
+            (Done { report, backup }, Some(ended.failure))
+        }
     };
+    let Done { report, backup } = done;
     let mut summary = Summary::of(job, journey, report);
+    summary.backup = backup;
     summary.declined = answer == Answer::No;
     summary.error = failure.as_ref().map(Failure::message);
     output::print(common.answer.format, &summary, Summary::sentence)?;
@@ -237,7 +268,7 @@ fn finish(
 }
 
 /// Who runs this, for the ledger and for others that wait.
-pub(super) fn who() -> String {
+pub(crate) fn who() -> String {
     let user = std::env::var("USER")
         .or_else(|_| std::env::var("LOGNAME"))
         .unwrap_or_else(|_| "unknown".to_owned());

@@ -1,7 +1,9 @@
 //! Which exit code and hint an error gets.
 
+use lockkeeper_migrate::backup::{BackupError, RemainingState, RestoreError, RestoreFailure};
 use lockkeeper_migrate::db::{ApplyError, DbError, TakeError};
 use lockkeeper_migrate::dsn::DsnError;
+use lockkeeper_migrate::dump_tools::ToolError;
 use lockkeeper_migrate::engine::EngineError;
 use lockkeeper_migrate::plan::PlanError;
 use lockkeeper_migrate::source::SourceError;
@@ -82,7 +84,32 @@ pub(super) fn of_db(error: DbError) -> Failure {
     }
 }
 
-pub(super) fn of_take(error: TakeError) -> Failure {
+pub(super) fn of_backup(error: BackupError) -> Failure {
+    match error {
+        BackupError::Db(error) => of_db(error),
+        BackupError::Usage(_) => Failure::usage(error),
+        BackupError::Tool(ToolError::TimedOut { .. }) => {
+            Failure::new(Exit::TimedOut, error).hint("--backup-timeout sets how long it may take")
+        }
+        BackupError::Unreadable(_) | BackupError::Differs(_) => Failure::new(Exit::WrongState, error),
+        BackupError::Tool(_) | BackupError::File { .. } | BackupError::NoScratch { .. } => {
+            Failure::new(Exit::Error, error)
+        }
+    }
+}
+
+/// The exit code tells why it ended, and the text what the database holds now.
+pub(super) fn of_restore(error: RestoreError) -> Failure {
+    let text = error.to_string();
+    let exit = match (error.state, error.cause) {
+        (RemainingState::Partial | RemainingState::Unknown, _) => Exit::WrongState,
+        (RemainingState::Untouched, RestoreFailure::Take(error)) => of_take(error).exit,
+        (RemainingState::Untouched, RestoreFailure::Backup(error)) => of_backup(error).exit,
+    };
+    Failure::new(exit, text)
+}
+
+pub(crate) fn of_take(error: TakeError) -> Failure {
     match error {
         TakeError::Db(error) => of_db(error),
         TakeError::GateClosed { .. } | TakeError::TargetAhead { .. } | TakeError::EpochTaken { .. } => {

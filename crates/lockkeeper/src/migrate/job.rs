@@ -40,7 +40,15 @@ impl Common {
 
     /// The database with another ledger than the one that the flags name.
     pub(super) fn open_with(&self, dsn: &Dsn, missing: Missing, ledger: LedgerChoice) -> Box<dyn Database> {
-        let options = self.limits.options(missing);
+        let options = self.options(missing);
         db::open(dsn, DatabaseOptions { ledger, ..options })
+    }
+
+    /// How the flags say that a database is reached and treated.
+    pub(super) fn options(&self, missing: Missing) -> DatabaseOptions {
+        DatabaseOptions {
+            ledger: self.source.ledger,
+            ..self.limits.options(missing)
+        }
     }
 }

@@ -8,6 +8,8 @@
 //! | `job` | what the flags lead to: DSN, directories, database |
 //! | `change` | what `up`, `up-to`, `down` and `redo` share: plan, show, ask, migrate, tell |
 //! | `guard` | is this the database that was meant, and as it was when the plan was shown |
+//! | `protect` | no data is lost without a backup: what is demanded, offered and made before a change |
+//! | `interrupt` | Ctrl-C while programs of ours run |
 //! | `journey` | the way of a change: its steps, and the version after each |
 //! | `summary` | what a change came to |
 //! | `look` | how a database stands beside its directory, once or until it is as wanted |
@@ -27,6 +29,7 @@ mod diff_text;
 mod failure;
 mod flags;
 mod guard;
+mod interrupt;
 mod job;
 mod journey;
 mod look;
@@ -34,11 +37,15 @@ mod naming;
 mod plan_text;
 mod plan_view;
 mod progress;
+mod protect;
 mod recording;
 mod sql;
 mod stop;
 mod summary;
 mod verbs;
+
+pub(crate) use change::who;
+pub(crate) use failure::of_take;
 
 use clap::Subcommand;
 

@@ -4,8 +4,8 @@ use clap::{Args, Subcommand};
 
 use super::flags::{Common, DsnArg};
 use super::verbs::{
-    accept_edit, adopt, baseline, create, diff, down, lint, new, plan, redo, resolve, status, up, up_to,
-    validate, wait,
+    accept_edit, adopt, backup, baseline, create, diff, doctor, down, lint, new, plan, redo, resolve,
+    restore, status, up, up_to, validate, wait,
 };
 use crate::exit::{self, Exit, Failure};
 
@@ -46,6 +46,10 @@ enum Verb {
     Down(down::DownArgs),
     /// Take the newest migrations back and apply them again; this can lose data
     Redo(redo::RedoArgs),
+    /// Make a backup and record it, or list what is recorded
+    Backup(backup::BackupVerbArgs),
+    /// Bring a backup back; what is in the database now is lost
+    Restore(restore::RestoreArgs),
     /// Show which migrations are applied and which are pending (exit code 3)
     Status(status::StatusArgs),
     /// Wait until nothing is pending, or until a version is reached
@@ -60,6 +64,8 @@ enum Verb {
     Validate(validate::ValidateArgs),
     /// Tell what is worth a second look before it runs
     Lint(lint::LintArgs),
+    /// Tell what is wrong with a database, and what to do about it
+    Doctor(doctor::DoctorVerbArgs),
     /// Compare the database's schema with another one (exit code 4 when they differ)
     Diff(diff::DiffArgs),
     /// Say what became of a statement in doubt, when you have looked
@@ -87,6 +93,9 @@ impl Verb {
             Self::UpTo(args) => args.run(common).await,
             Self::Down(args) => args.run(common).await,
             Self::Redo(args) => args.run(common).await,
+            Self::Backup(args) => args.run(common).await,
+            Self::Restore(args) => args.run(common).await,
+            Self::Doctor(args) => args.run(common).await,
             Self::Status(args) => args.run(common).await,
             Self::Wait(args) => args.run(common).await,
             Self::Adopt(args) => args.run(common).await,

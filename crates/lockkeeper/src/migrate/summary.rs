@@ -1,5 +1,6 @@
 //! What a change came to, as it is printed.
 
+use lockkeeper_migrate::backup::BackupReport;
 use lockkeeper_migrate::engine::{Report, StepReport};
 use serde::Serialize;
 
@@ -27,6 +28,9 @@ pub(super) struct Summary {
     /// What went wrong; `null` when nothing did.
     pub(super) error: Option<String>,
     steps: Vec<StepReport>,
+    /// The backup that was made first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) backup: Option<BackupReport>,
 }
 
 impl Summary {
@@ -42,6 +46,7 @@ impl Summary {
             declined: false,
             error: None,
             steps: report.steps,
+            backup: None,
         }
     }
 

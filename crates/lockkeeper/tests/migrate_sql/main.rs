@@ -5,6 +5,7 @@
     reason = "a test fails by panicking, also in its helper functions"
 )]
 
+mod backup;
 mod bad_input;
 mod constructs;
 mod crash;

@@ -65,6 +65,20 @@ fn down_warns_of_data_loss() {
 }
 
 #[test]
+fn a_backup_is_offered_before_something_is_lost() {
+    let folder = Folder::new();
+    folder.ok(&["up", "--yes", DSN]);
+    let declined = on_a_terminal(&folder, &format!("down --steps 2 {DSN}"), "y\nn\n");
+    assert_eq!(declined.code, 0, "{declined:?}");
+    assert!(declined.stdout.contains("no backup is recorded"), "{declined:?}");
+    assert_eq!(folder.value("SELECT count(*) FROM users"), 1);
+    let taken = on_a_terminal(&folder, &format!("down --steps 2 {DSN}"), "y\ny\n");
+    assert_eq!(taken.code, 0, "{taken:?}");
+    assert_eq!(folder.value("SELECT count(*) FROM users"), 0);
+    assert!(folder.has("lockkeeper-backups"));
+}
+
+#[test]
 fn redo_asks_and_declining_changes_nothing() {
     let folder = Folder::new();
     folder.ok(&["up", "--yes", DSN]);

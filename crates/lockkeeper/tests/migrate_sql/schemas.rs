@@ -33,6 +33,16 @@ fn results_have_the_shapes_that_are_documented() {
     check("change", &json(&["up-to", "3", "--yes", DSN]));
     check("plan", &json(&["down", "--dry-run", DSN]));
     check("change", &json(&["redo", "--yes", DSN]));
+    check("change", &json(&["redo", "--yes", "--backup", "auto", DSN]));
+    let made = json(&["backup", DSN]);
+    check("backup", &made);
+    let place = made["place"].as_str().unwrap();
+    check(
+        "restore",
+        &json(&["restore", place.split_once(':').unwrap().1, "--yes", DSN]),
+    );
+    check("backup-list", &json(&["backup", "--list", DSN]));
+    check("doctor", &json(&["doctor", DSN]));
     check("status", &json(&["status", DSN]));
     check("lint", &json(&["lint", DSN]));
     folder.ok(&["up-to", "1", "--yes", "sqlite://other.db"]);

@@ -81,8 +81,19 @@ impl Folder {
         self.path().join(name).exists()
     }
 
-    /// `lockkeeper migrate sql …`, not started yet, with nothing on standard input.
+    /// `lockkeeper migrate sql …`, not started yet, with nothing on standard input. What takes migrations back does so
+    /// without a backup: what is demanded there has tests of its own.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let mut command = self.plain_command(args);
+        let takes_back = args.iter().any(|arg| matches!(*arg, "down" | "redo"));
+        if takes_back && !args.iter().any(|arg| arg.contains("backup")) {
+            command.arg("--without-backup");
+        }
+        command
+    }
+
+    /// The same with these arguments and no other.
+    pub(crate) fn plain_command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_lockkeeper"));
         command.args(["migrate", "sql"]).args(args);
         if !args.contains(&"--layout") {

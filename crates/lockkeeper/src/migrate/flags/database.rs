@@ -44,6 +44,12 @@ impl DatabaseArgs {
             .ok_or_else(|| Failure::usage("no database was named").hint("give a DSN, or use -e or -c FILE"))
     }
 
+    /// The same as text, for a verb that explains what is wrong with it.
+    pub(in crate::migrate) fn dsn_text(&self, argument: &DsnArg) -> Result<String, Failure> {
+        self.text(argument)?
+            .ok_or_else(|| Failure::usage("no database was named").hint("give a DSN, or use -e or -c FILE"))
+    }
+
     /// The same for verbs that can do without one.
     pub(in crate::migrate) fn optional(&self, argument: &DsnArg) -> Result<Option<Dsn>, Failure> {
         let text = self.text(argument)?;

@@ -36,6 +36,11 @@ impl LimitArgs {
         self.timeout.unwrap_or(DEFAULT_TIMEOUT)
     }
 
+    /// How long one statement waits for a lock.
+    pub(in crate::migrate) fn lock_timeout(&self) -> Duration {
+        self.lock_timeout
+    }
+
     pub(in crate::migrate) fn options(&self, missing: Missing) -> DatabaseOptions {
         DatabaseOptions {
             lock_timeout: self.lock_timeout,

@@ -7,9 +7,11 @@
 //! | `limits` | how long anything may take |
 //! | `answer` | what is asked and what is printed: `-y`, `--format` |
 //! | `change` | for verbs that change a database: `--dry-run` |
+//! | `backup` | backups before something is lost |
 //! | `version` | a schema version |
 
 mod answer;
+mod backup;
 mod change;
 mod database;
 mod limits;
@@ -17,6 +19,7 @@ mod source;
 mod version;
 
 pub(super) use answer::AnswerArgs;
+pub(super) use backup::{BackupArgs, DEFAULT_LIMIT, Protection};
 pub(super) use change::{ChangeArgs, Intent};
 pub(super) use database::{DatabaseArgs, DsnArg};
 pub(super) use limits::LimitArgs;

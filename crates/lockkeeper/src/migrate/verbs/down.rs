@@ -5,7 +5,7 @@ use lockkeeper_migrate::plan::Goal;
 
 use crate::exit::{Exit, Failure};
 use crate::migrate::change::Change;
-use crate::migrate::flags::{self, ChangeArgs, Common, DsnArg};
+use crate::migrate::flags::{self, BackupArgs, ChangeArgs, Common, DsnArg};
 use crate::migrate::journey::Course;
 
 #[derive(Debug, Args)]
@@ -20,6 +20,8 @@ pub(in crate::migrate) struct DownArgs {
     to: Option<String>,
     #[command(flatten)]
     change: ChangeArgs,
+    #[command(flatten)]
+    backup: BackupArgs,
 }
 
 impl DownArgs {
@@ -33,6 +35,7 @@ impl DownArgs {
             goal,
             dsn: &self.dsn,
             args: &self.change,
+            backup: &self.backup,
         };
         change.run(common).await
     }

@@ -5,7 +5,7 @@ use lockkeeper_migrate::plan::Goal;
 
 use crate::exit::{Exit, Failure};
 use crate::migrate::change::Change;
-use crate::migrate::flags::{ChangeArgs, Common, DsnArg};
+use crate::migrate::flags::{BackupArgs, ChangeArgs, Common, DsnArg};
 use crate::migrate::journey::Course;
 
 #[derive(Debug, Args)]
@@ -17,6 +17,8 @@ pub(in crate::migrate) struct RedoArgs {
     steps: u32,
     #[command(flatten)]
     change: ChangeArgs,
+    #[command(flatten)]
+    backup: BackupArgs,
 }
 
 impl RedoArgs {
@@ -26,6 +28,7 @@ impl RedoArgs {
             goal: Goal::DownSteps(self.steps),
             dsn: &self.dsn,
             args: &self.change,
+            backup: &self.backup,
         };
         change.run(common).await
     }

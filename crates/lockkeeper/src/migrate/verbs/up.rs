@@ -5,7 +5,7 @@ use lockkeeper_migrate::plan::Goal;
 
 use crate::exit::{Exit, Failure};
 use crate::migrate::change::Change;
-use crate::migrate::flags::{ChangeArgs, Common, DsnArg};
+use crate::migrate::flags::{BackupArgs, ChangeArgs, Common, DsnArg};
 use crate::migrate::journey::Course;
 
 #[derive(Debug, Default, Args)]
@@ -14,6 +14,8 @@ pub(in crate::migrate) struct UpArgs {
     dsn: DsnArg,
     #[command(flatten)]
     change: ChangeArgs,
+    #[command(flatten)]
+    backup: BackupArgs,
 }
 
 impl UpArgs {
@@ -23,6 +25,7 @@ impl UpArgs {
             goal: Goal::Latest,
             dsn: &self.dsn,
             args: &self.change,
+            backup: &self.backup,
         };
         change.run(common).await
     }

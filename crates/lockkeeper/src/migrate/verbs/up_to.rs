@@ -5,7 +5,7 @@ use lockkeeper_migrate::plan::Goal;
 
 use crate::exit::{Exit, Failure};
 use crate::migrate::change::Change;
-use crate::migrate::flags::{self, ChangeArgs, Common, DsnArg};
+use crate::migrate::flags::{self, BackupArgs, ChangeArgs, Common, DsnArg};
 use crate::migrate::journey::Course;
 
 #[derive(Debug, Args)]
@@ -17,6 +17,8 @@ pub(in crate::migrate) struct UpToArgs {
     dsn: DsnArg,
     #[command(flatten)]
     change: ChangeArgs,
+    #[command(flatten)]
+    backup: BackupArgs,
 }
 
 impl UpToArgs {
@@ -26,6 +28,7 @@ impl UpToArgs {
             goal: Goal::To(flags::version(&self.goal)?),
             dsn: &self.dsn,
             args: &self.change,
+            backup: &self.backup,
         };
         change.run(common).await
     }
