@@ -110,6 +110,23 @@ pub struct MigrationsSpec {
     pub ledger: String,
     /// One directory, or several.
     pub dir: OneOrMany,
+    /// Values for Flyway's placeholders, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub placeholders: BTreeMap<String, String>,
+    /// Leave out migrations in a programming language, and Flyway's callbacks, instead of refusing them.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub skip_programs: bool,
+    /// Apply pending migrations that lie below an applied one, instead of refusing them.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub allow_out_of_order: bool,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde calls it with a reference"
+)]
+fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 fn auto() -> String {

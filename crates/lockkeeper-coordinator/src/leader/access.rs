@@ -8,7 +8,9 @@ use lockkeeper_core::spec::{DsnReference, TargetSpec};
 use lockkeeper_migrate::db::{self, Database, DatabaseOptions};
 use lockkeeper_migrate::dsn::Dsn;
 use lockkeeper_migrate::ledger::{ChoiceError, LedgerChoice};
-use lockkeeper_migrate::source::{self, Layout, MigrationSet, VerifyScript};
+use lockkeeper_migrate::source::{
+    self, Environment, Layout, MigrationSet, OutOfOrder, Programs, SourceOptions, VerifyScript,
+};
 use tokio::process::Command;
 
 /// How long a DSN command may run.
@@ -129,8 +131,23 @@ pub async fn migrations(spec: &TargetSpec, database: &dyn Database) -> Result<Mi
                 .map_err(|e| AccessError::Source(e.to_string()))?,
         ),
     };
+    let options = SourceOptions {
+        layout,
+        programs: if spec.migrations.skip_programs {
+            Programs::Skip
+        } else {
+            Programs::Refuse
+        },
+        placeholders: spec.migrations.placeholders.clone(),
+        environment: Environment::Process,
+        out_of_order: if spec.migrations.allow_out_of_order {
+            OutOfOrder::Allow
+        } else {
+            OutOfOrder::Refuse
+        },
+    };
     let load = move || {
-        let set = source::load(&dirs, layout, dialect).map_err(|e| e.to_string())?;
+        let set = source::load_with(&dirs, &options, dialect).map_err(|e| e.to_string())?;
         let verify = source::load_verify(&dirs, dialect).map_err(|e| e.to_string())?;
         Ok::<_, String>(Migrations { set, verify })
     };

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use lockkeeper_core::epoch::{GateEpoch, LeaderEpoch};
 use lockkeeper_core::strength::Strength;
-use lockkeeper_core::version::SchemaVersion;
+use lockkeeper_core::version::{SchemaVersion, VersionOrder};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::error::DbError;
 use crate::ledger::origin::{self, Facts};
-use crate::ledger::{EditRecord, How, LedgerChoice, LedgerEntry, Tool};
+use crate::ledger::resolve::newest;
+use crate::ledger::{EditRecord, Fingerprint, How, LedgerChoice, LedgerEntry, Tool};
 
 /// How to reach and treat a database, beside its DSN.
 #[derive(Debug, Clone)]
@@ -274,6 +275,25 @@ pub struct LedgerWrite {
 }
 
 impl LedgerWrite {
+    /// Whether it runs again when its file has changed.
+    pub(crate) fn is_repeatable(&self) -> bool {
+        let facts = self.facts.as_ref();
+        facts.is_some_and(|facts| facts.migration.kind.is_repeatable())
+    }
+
+    /// Whether a row with this fingerprint is that of the file as it is now. Only a repeatable migration may differ.
+    pub(crate) fn is_current(&self, recorded: &Fingerprint) -> bool {
+        match &self.facts {
+            Some(facts) if facts.migration.kind.is_repeatable() => recorded.is_of(&facts.migration),
+            Some(_) | None => true,
+        }
+    }
+
+    /// Whether a tool's entries hold the version, of the file as it is now.
+    pub(crate) fn is_held_by(&self, entries: &[LedgerEntry], order: VersionOrder) -> bool {
+        newest(entries, order, &self.version).is_some_and(|recorded| self.is_current(&recorded))
+    }
+
     /// The changes of a tool's table that `make` makes of this.
     pub(crate) fn tool_changes(
         &self,

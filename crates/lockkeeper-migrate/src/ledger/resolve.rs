@@ -32,6 +32,14 @@ pub fn holds(entries: &[LedgerEntry], order: VersionOrder, version: &SchemaVersi
         .any(|entry| entry.state == EntryState::Applied && entry.covers(order, version))
 }
 
+/// What the newest of the entries for `version` tells of its file; `None` when no entry holds it.
+#[must_use]
+pub fn newest(entries: &[LedgerEntry], order: VersionOrder, version: &SchemaVersion) -> Option<Fingerprint> {
+    let own = entries.iter().rfind(|entry| entry.version == *version);
+    let recorded = own.map_or(Fingerprint::Unknown, |entry| entry.checksum_up.clone());
+    holds(entries, order, version).then_some(recorded)
+}
+
 /// One entry per version: rows that stand for several become one entry for each migration that they stand for.
 /// What the directory does not have stays as it is.
 #[must_use]

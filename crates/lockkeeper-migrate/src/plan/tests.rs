@@ -3,8 +3,8 @@
 use lockkeeper_core::version::VersionOrder;
 
 use super::*;
-use crate::ledger::Extent;
-use crate::source::{Checksum, Layout, MigrationKind, Script, TransactionMode};
+use crate::ledger::{Extent, How};
+use crate::source::{Checksum, Layout, MigrationKind, OutOfOrder, Script, TransactionMode};
 
 fn script(version: &str, direction: Direction) -> Script {
     let text = format!("SELECT '{version} {direction}';");
@@ -32,7 +32,7 @@ fn set(versions: &[&str]) -> MigrationSet {
         layout: Layout::GolangMigrate,
         order: VersionOrder::Numeric,
         baselines: Vec::new(),
-        out_of_order: crate::source::OutOfOrder::Refuse,
+        out_of_order: OutOfOrder::Refuse,
         migrations: versions.iter().map(migration).map(Arc::new).collect(),
         skipped: Vec::new(),
         accepted: Vec::new(),
@@ -193,7 +193,8 @@ fn every_doubt_stops_every_goal() {
 
 #[test]
 fn pending_versions_below_an_applied_one_are_refused_by_name() {
-    let expected = "plan pending versions 2, 3: below version 9, which is applied already";
+    let expected = "plan pending versions 2, 3: below version 9, which is applied already; give what is late a higher \
+                    version, or apply it all the same with --allow-out-of-order";
     for goal in [Goal::Latest, Goal::To("9".into()), Goal::To("1".into())] {
         assert_eq!(outcome(&five(), &ledger(&["1", "9"]), &goal), expected);
     }
@@ -259,7 +260,7 @@ fn verification_wants_exactly_the_plan() {
         (
             ledger(&["1", "3", "2"]),
             Some("3"),
-            "verify the ledger: version 3 was applied before version 2",
+            "verify the ledger: version 3 was applied before version 2; if that was meant, allow it with allow_out_of_order",
         ),
         (
             ledger(&["1", "2"]),
@@ -281,6 +282,167 @@ fn verification_wants_exactly_the_plan() {
     // A version that is recorded twice is out of order, whoever wrote it.
     assert_eq!(
         check(&ledger(&["1", "1"]), Some("1")),
-        "verify the ledger: version 1 was applied before version 1"
+        "verify the ledger: version 1 was applied before version 1; if that was meant, allow it with allow_out_of_order"
     );
+}
+
+/// A source such as Flyway's: versions, a baseline at 3, and a repeatable migration.
+fn flyway(with_baseline: &[&str]) -> MigrationSet {
+    let mut found = set(&["1", "2", "3", "4"]);
+    found.layout = Layout::Flyway;
+    found.order = VersionOrder::Parts;
+    let other = |version: SchemaVersion, kind| {
+        let mut up = script(version.as_str(), Direction::Up);
+        up.path = format!("dir/{kind:?}{version}.sql").into();
+        up.checksum = Checksum::of(&format!("{kind:?} {version}"));
+        Arc::new(Migration {
+            name: format!("m{version}"),
+            kind,
+            up,
+            down: None,
+            version,
+        })
+    };
+    found.migrations.push(other(
+        SchemaVersion::repeatable("views"),
+        MigrationKind::Repeatable,
+    ));
+    found.baselines = with_baseline
+        .iter()
+        .map(|v| other((*v).into(), MigrationKind::Baseline))
+        .collect();
+    found
+}
+
+fn entry_of(migration: &Migration) -> LedgerEntry {
+    let mut entry = entry("1");
+    entry.version = migration.version.clone();
+    entry.checksum_up = migration.up.checksum.clone().into();
+    entry
+}
+
+fn steps(plan: &Plan) -> Vec<&str> {
+    plan.steps.iter().map(|s| s.migration.version.as_str()).collect()
+}
+
+#[test]
+fn a_baseline_stands_for_everything_up_to_it_on_an_empty_ledger_only() {
+    let source = flyway(&["2", "3"]);
+    let planned = plan(&source, &[], &Goal::Latest).unwrap();
+    assert_eq!(steps(&planned), ["3", "4", "R__views"]);
+    assert_eq!(planned.steps[0].migration.kind, MigrationKind::Baseline);
+    assert_eq!((planned.from, planned.to), (None, Some("4".into())));
+    // A goal below it is reached with the baseline below the goal, or without any.
+    assert_eq!(
+        steps(&plan(&source, &[], &Goal::To("2".into())).unwrap()),
+        ["2", "R__views"]
+    );
+    assert_eq!(
+        steps(&plan(&source, &[], &Goal::To("1".into())).unwrap()),
+        ["1", "R__views"]
+    );
+    // What began without it goes on without it.
+    let ledger = [entry("1")];
+    assert_eq!(
+        steps(&plan(&source, &ledger, &Goal::Latest).unwrap()),
+        ["2", "3", "4", "R__views"]
+    );
+    // What began with it goes on above it, and is verified so.
+    let ledger = [entry_of(&source.baselines[1])];
+    assert_eq!(
+        steps(&plan(&source, &ledger, &Goal::Latest).unwrap()),
+        ["4", "R__views"]
+    );
+    assert_eq!(verify(&source, &ledger, Some(&"3".into())), Ok(()));
+    let rows = status(&source, &ledger);
+    let shown = rows
+        .iter()
+        .map(|r| (r.version.as_str(), r.status))
+        .collect::<Vec<_>>();
+    use VersionStatus::{Applied, BelowBaseline, Pending};
+    assert_eq!(
+        shown,
+        [
+            ("1", BelowBaseline),
+            ("2", BelowBaseline),
+            ("3", BelowBaseline),
+            ("3", Applied),
+            ("4", Pending),
+            ("R__views", Pending)
+        ]
+    );
+    assert_eq!(
+        plan(&source, &ledger, &Goal::DownSteps(1))
+            .unwrap_err()
+            .to_string(),
+        "plan down over version 3: dir/Baseline3.sql has no down migration"
+    );
+}
+
+#[test]
+fn repeatable_migrations_run_last_and_again_when_they_changed() {
+    let source = flyway(&[]);
+    let mut ledger = source.migrations.iter().map(|m| entry_of(m)).collect::<Vec<_>>();
+    assert_eq!(steps(&plan(&source, &ledger, &Goal::Latest).unwrap()), [""; 0]);
+    assert_eq!(verify(&source, &ledger, Some(&"4".into())), Ok(()));
+    ledger[4].checksum_up = Checksum::of("older").into();
+    // It may have run before versions that came later.
+    ledger.swap(3, 4);
+    let planned = plan(&source, &ledger, &Goal::Latest).unwrap();
+    assert_eq!(steps(&planned), ["R__views"]);
+    assert_eq!((planned.from, planned.to), (Some("4".into()), Some("4".into())));
+    assert_eq!(status(&source, &ledger)[4].status, VersionStatus::Pending);
+    assert_eq!(verify(&source, &ledger, Some(&"4".into())), Ok(()));
+    // It has no version: nothing goes there, and going down leaves it.
+    assert_eq!(
+        steps(&plan(&source, &ledger, &Goal::DownSteps(1)).unwrap()),
+        ["4"]
+    );
+    let error = plan(&source, &ledger, &Goal::To(SchemaVersion::repeatable("views"))).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "plan to version R__views: there is no such version in the directory"
+    );
+    let without = set(&["1", "2", "3", "4"]);
+    assert!(matches!(
+        plan(&without, &ledger, &Goal::Latest),
+        Err(PlanError::AheadOfDirectory { .. })
+    ));
+}
+
+#[test]
+fn what_may_come_late_is_applied_below_the_highest_version() {
+    let late = |allowed: &[&str]| {
+        let mut source = five();
+        for migration in &mut source.migrations {
+            if allowed.contains(&migration.version.as_str()) {
+                Arc::make_mut(migration).kind = MigrationKind::Late;
+            }
+        }
+        source
+    };
+    let ledger = ledger(&["1", "3", "9"]);
+    let error = plan(&late(&[]), &ledger, &Goal::Latest).unwrap_err().to_string();
+    assert!(
+        error.ends_with("or apply it all the same with --allow-out-of-order"),
+        "{error}"
+    );
+    let planned = plan(&late(&["2"]), &ledger, &Goal::Latest).unwrap();
+    assert_eq!(steps(&planned), ["2", "10"]);
+    assert_eq!((planned.from, planned.to), (Some("9".into()), Some("10".into())));
+    let mut source = five();
+    source.out_of_order = OutOfOrder::Allow;
+    let planned = plan(&source, &ledger, &Goal::To("3".into())).unwrap();
+    assert_eq!(steps(&planned), ["2"]);
+    assert_eq!(planned.to, Some("9".into()));
+    // Before it ran that is the old state, and afterwards its place in the ledger is no fault.
+    let afterwards = super::tests::ledger(&["1", "3", "9", "2"]);
+    for source in [&source, &late(&["2"])] {
+        assert_eq!(verify(source, &ledger, Some(&"9".into())), Ok(()));
+        assert_eq!(verify(source, &afterwards, Some(&"9".into())), Ok(()));
+    }
+    let error = verify(&five(), &afterwards, Some(&"9".into()))
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("allow it with allow_out_of_order"), "{error}");
 }

@@ -57,9 +57,9 @@ pub mod dsn_reference {
     }
 }
 /// MigrationSource says where migrations are found on the coordinators.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct MigrationSource {
-    /// "pop", "golang-migrate" or "auto".
+    /// A layout's name, such as "pop" or "goose", or "auto".
     #[prost(string, tag = "1")]
     pub layout: ::prost::alloc::string::String,
     /// Directories; relative ones are relative to the coordinator's working directory.
@@ -68,6 +68,18 @@ pub struct MigrationSource {
     /// Where the target records what is applied: the name of the tool whose state table is kept; empty: "own".
     #[prost(string, tag = "3")]
     pub ledger: ::prost::alloc::string::String,
+    /// Values for Flyway's placeholders, by name.
+    #[prost(map = "string, string", tag = "4")]
+    pub placeholders: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+    /// Leave out migrations in a programming language, and Flyway's callbacks, instead of refusing them.
+    #[prost(bool, tag = "5")]
+    pub skip_programs: bool,
+    /// Apply pending migrations that lie below an applied one, instead of refusing them.
+    #[prost(bool, tag = "6")]
+    pub allow_out_of_order: bool,
 }
 /// RowInvariant is a query that answers one row of one column.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

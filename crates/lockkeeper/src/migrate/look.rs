@@ -141,7 +141,8 @@ impl Status {
         let count = |status| migrations.iter().filter(|row| row.status == status).count();
         let newest = migrations
             .iter()
-            .rfind(|row| row.status != VersionStatus::Pending);
+            .filter(|row| !row.version.is_repeatable())
+            .rfind(|row| !matches!(row.status, VersionStatus::Pending | VersionStatus::BelowBaseline));
         Self {
             target: job.dsn.place(),
             dialect: job.dsn.dialect().to_string(),

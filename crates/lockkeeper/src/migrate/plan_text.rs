@@ -66,6 +66,7 @@ fn status_name(status: VersionStatus) -> &'static str {
         VersionStatus::Missing => "Missing",
         VersionStatus::Edited => "Edited",
         VersionStatus::InDoubt => "In doubt",
+        VersionStatus::BelowBaseline => "Below baseline",
     }
 }
 

@@ -10,6 +10,7 @@ mod bad_input;
 mod constructs;
 mod crash;
 mod diff;
+mod layouts;
 mod ledgers;
 mod lint;
 mod many;

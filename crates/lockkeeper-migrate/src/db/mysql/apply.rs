@@ -142,8 +142,7 @@ impl Run<'_> {
     /// Whether the ledger already says what this call would make it say.
     pub(super) async fn already(&mut self) -> Result<bool, DbError> {
         let hand = &mut self.hand;
-        let standing =
-            ledger::standing(&mut hand.session, &hand.target, hand.meta, &self.write.version).await?;
+        let standing = ledger::standing(&mut hand.session, &hand.target, hand.meta, self.write).await?;
         Ok(match self.write.direction {
             Direction::Up => standing == Standing::Applied,
             Direction::Down => standing == Standing::Absent,

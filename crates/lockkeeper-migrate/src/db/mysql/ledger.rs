@@ -14,7 +14,6 @@ use super::text::literal;
 use crate::db::{Books, DbError, LedgerWrite};
 use crate::dialect::Dialect;
 use crate::ledger::origin::Event;
-use crate::ledger::resolve::holds;
 use crate::ledger::{EditRecord, EntryState, Extent, Fingerprint, How, LedgerChoice, LedgerEntry};
 use crate::source::{Checksum, Direction, Migration};
 
@@ -143,20 +142,20 @@ pub(super) async fn standing(
     session: &mut Session,
     target: &Target,
     meta: Meta,
-    version: &SchemaVersion,
+    write: &LedgerWrite,
 ) -> Result<Standing, DbError> {
     let (kept, chosen) = (meta.kept, target.limits.ledger);
     if kept != chosen {
         return Err(DbError::OtherBook { kept, chosen });
     }
-    let own = own_standing(session, target, version).await?;
+    let own = own_standing(session, target, write).await?;
     let Some(table) = ToolTable::chosen(target) else {
         return Ok(own);
     };
     let entries = table.read(session, target).await?;
     Ok(match own {
         Standing::Doubtful => Standing::Doubtful,
-        Standing::Absent | Standing::Applied if holds(&entries, table.origin.order(), version) => {
+        Standing::Absent | Standing::Applied if write.is_held_by(&entries, table.origin.order()) => {
             Standing::Applied
         }
         Standing::Absent | Standing::Applied => Standing::Absent,
@@ -166,19 +165,25 @@ pub(super) async fn standing(
 async fn own_standing(
     session: &mut Session,
     target: &Target,
-    version: &SchemaVersion,
+    write: &LedgerWrite,
 ) -> Result<Standing, Failure> {
     let row = session
         .row(&format!(
-            "SELECT doubtful FROM {} WHERE version = {}",
+            "SELECT checksum, doubtful FROM {} WHERE version = {}",
             target.own("lockkeeper_ledger"),
-            literal(version.as_str())
+            literal(write.version.as_str())
         ))
         .await?;
-    Ok(match row.map(|row| row.into_iter().next().flatten()) {
+    let Some(row) = row else {
+        return Ok(Standing::Absent);
+    };
+    let mut columns = row.into_iter();
+    let recorded = Fingerprint::Own(Checksum(columns.next().flatten().unwrap_or_default()));
+    Ok(match columns.next().flatten() {
+        Some(_) => Standing::Doubtful,
+        None if write.is_current(&recorded) => Standing::Applied,
+        // An older run of a repeatable migration says nothing of this one.
         None => Standing::Absent,
-        Some(None) => Standing::Applied,
-        Some(Some(_)) => Standing::Doubtful,
     })
 }
 
@@ -239,7 +244,7 @@ fn put(target: &Target, write: &LedgerWrite, run: Run, doubtful: Option<usize>) 
          warnings, how, doubtful) VALUES ({}, {}, {}, {}, {applied_at}, {}, {}, {}, {}, {}, {}, {doubtful}) \
          ON DUPLICATE KEY UPDATE applied_at = VALUES(applied_at), duration_ms = VALUES(duration_ms), \
          applied_by = VALUES(applied_by), generation = VALUES(generation), revision = VALUES(revision), \
-         warnings = VALUES(warnings), how = VALUES(how), doubtful = VALUES(doubtful)",
+         warnings = VALUES(warnings), how = VALUES(how), doubtful = VALUES(doubtful), checksum = VALUES(checksum)",
         target.own("lockkeeper_ledger"),
         literal(write.version.as_str()),
         clip(&write.name),

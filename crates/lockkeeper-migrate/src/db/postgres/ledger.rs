@@ -14,7 +14,6 @@ use super::take::signed;
 use crate::db::{Books, DbError, LedgerWrite};
 use crate::dialect::Dialect;
 use crate::ledger::origin::Event;
-use crate::ledger::resolve::holds;
 use crate::ledger::{EditRecord, EntryState, Extent, Fingerprint, How, LedgerChoice, LedgerEntry};
 use crate::source::{Checksum, Direction, Migration};
 
@@ -150,7 +149,7 @@ pub(super) async fn says_so(
         Book::Own => has_row(tx, names, write).await?,
         Book::Tool(table) => {
             let entries = table.read(tx).await?;
-            holds(&entries, table.origin.order(), &write.version)
+            write.is_held_by(&entries, table.origin.order())
         }
     };
     Ok(match write.direction {
@@ -161,8 +160,10 @@ pub(super) async fn says_so(
 
 async fn has_row(tx: &mut PgConnection, names: &Names, write: &LedgerWrite) -> Result<bool, DbError> {
     let version = literal(write.version.as_str());
-    let query = format!("SELECT 1 FROM {} WHERE version = {version}", names.ledger);
-    Ok(!ask(tx, query).await?.is_empty())
+    let query = format!("SELECT checksum FROM {} WHERE version = {version}", names.ledger);
+    let rows = ask(tx, query).await?;
+    let recorded = rows.first().map(|row| Fingerprint::Own(Checksum(row.get(0))));
+    Ok(recorded.is_some_and(|recorded| write.is_current(&recorded)))
 }
 
 /// What the chosen tool writes in the migration's transaction before the file runs.
@@ -240,7 +241,7 @@ fn own_statement(names: &Names, row: &RowOf<'_>) -> String {
     format!(
         "INSERT INTO {} (version, name, checksum, layout, duration_ms, applied_by, generation, revision, \
             warnings, how, applied_at) \
-         VALUES ({}, {}, {}, {}, {}, {}, {}, {}, {warnings}, {}, {applied_at})",
+         VALUES ({}, {}, {}, {}, {}, {}, {}, {}, {warnings}, {}, {applied_at}){}",
         names.ledger,
         literal(write.version.as_str()),
         literal(&write.name),
@@ -251,8 +252,15 @@ fn own_statement(names: &Names, row: &RowOf<'_>) -> String {
         signed(epoch.generation),
         signed(epoch.revision),
         literal(write.provenance.how.as_str()),
+        if write.is_repeatable() { AGAIN } else { "" },
     )
 }
+
+/// A repeatable migration's row is that of its newest run.
+const AGAIN: &str = " ON CONFLICT (version) DO UPDATE SET name = excluded.name, checksum = excluded.checksum, \
+                     layout = excluded.layout, duration_ms = excluded.duration_ms, applied_by = excluded.applied_by, \
+                     generation = excluded.generation, revision = excluded.revision, warnings = excluded.warnings, \
+                     how = excluded.how, applied_at = excluded.applied_at";
 
 /// Makes the chosen ledger ready for a hand that is registered: the first one on a target decides where its history
 /// is kept, and a tool's table is made when it is missing.

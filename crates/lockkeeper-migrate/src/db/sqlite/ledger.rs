@@ -8,13 +8,13 @@ use sqlx::AssertSqlSafe;
 use sqlx::sqlite::SqliteRow;
 
 use super::book::ToolTable;
-use super::gate::{count, integer, number, signed, text};
+use super::gate::{integer, number, signed, text};
 use super::meta::{self, Meta};
 use super::session::Session;
 use crate::db::{Books, DbError, LedgerWrite};
 use crate::dialect::Dialect;
 use crate::ledger::origin::Event;
-use crate::ledger::resolve::holds;
+use crate::ledger::resolve::newest;
 use crate::ledger::{EditRecord, EntryState, Extent, Fingerprint, How, LedgerChoice, LedgerEntry};
 use crate::source::{Direction, Migration};
 
@@ -69,17 +69,27 @@ pub(super) async fn own(session: &Session, meta: Meta) -> Result<Vec<LedgerEntry
 
 /// Whether `version` is applied. Another ledger than the one that holds the history can say nothing.
 pub(super) async fn has(session: &Session, book: Book, version: &SchemaVersion) -> Result<bool, DbError> {
+    Ok(held(session, book, version).await?.is_some())
+}
+
+/// What is recorded of the file of `version`, if that is applied.
+pub(super) async fn held(
+    session: &Session,
+    book: Book,
+    version: &SchemaVersion,
+) -> Result<Option<Fingerprint>, DbError> {
     let (kept, chosen) = (book.meta.kept, book.chosen);
     if kept != chosen {
         return Err(DbError::OtherBook { kept, chosen });
     }
     if let Some(table) = book.table() {
         let entries = table.read(session).await?;
-        return Ok(holds(&entries, table.origin.order(), version));
+        return Ok(newest(&entries, table.origin.order(), version));
     }
-    let query = "SELECT count(*) AS n FROM lockkeeper_ledger WHERE version = ?";
+    let query = "SELECT checksum FROM lockkeeper_ledger WHERE version = ?";
     let rows = session.rows(sqlx::query(query).bind(version.0.clone())).await?;
-    Ok(count(&rows)? > 0)
+    let checksum = rows.first().map(|row| text(row, "checksum")).transpose()?;
+    Ok(checksum.map(|checksum| Fingerprint::Own(checksum.into())))
 }
 
 fn entry(row: &SqliteRow) -> Result<LedgerEntry, DbError> {
@@ -164,7 +174,13 @@ pub(super) async fn put(
         return table.write(session, &write.tool_changes(duration, finish)?).await;
     }
     match write.direction {
-        Direction::Up => insert(session, write, duration, epoch).await,
+        Direction::Up => {
+            if write.is_repeatable() {
+                // Its newest run is what counts, and comes last.
+                remove(session, &write.version).await?;
+            }
+            insert(session, write, duration, epoch).await
+        }
         Direction::Down => remove(session, &write.version).await,
     }
 }

@@ -237,7 +237,8 @@ impl Job<'_> {
     }
 
     async fn is_recorded(&self, hand: &SqliteHand) -> Result<bool, DbError> {
-        let there = ledger::has(&hand.session, hand.book, &self.write.version).await?;
+        let held = ledger::held(&hand.session, hand.book, &self.write.version).await?;
+        let there = held.is_some_and(|recorded| self.write.is_current(&recorded));
         Ok(match self.write.direction {
             Direction::Up => there,
             Direction::Down => !there,

@@ -129,7 +129,7 @@ fn problem(row: &StatusRow) -> Option<String> {
         recorded: _,
     } = row;
     let what = match status {
-        VersionStatus::Applied | VersionStatus::Pending => return None,
+        VersionStatus::Applied | VersionStatus::Pending | VersionStatus::BelowBaseline => return None,
         VersionStatus::Missing => "it is applied, and the directory lacks it",
         VersionStatus::Edited => "its file was edited after it was applied",
         VersionStatus::InDoubt => "one of its statements is in doubt",
