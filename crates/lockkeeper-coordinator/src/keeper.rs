@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use lockkeeper_core::lease::holder_deadline;
 use lockkeeper_core::time::Instant;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -42,7 +43,7 @@ impl LeaseKeeper {
     /// Takes over a lease that was granted on a request sent at `sent`.
     #[must_use]
     pub fn start(store: Arc<dyn Store>, clock: Arc<dyn Clock>, lease: Lease, sent: Instant) -> Self {
-        let (publish, deadline) = watch::channel(sent + lease.ttl);
+        let (publish, deadline) = watch::channel(holder_deadline(sent, lease.ttl));
         let end = Arc::new(End::default());
         let renewals = Renewals {
             store,
@@ -134,7 +135,7 @@ impl Renewals {
                 Ok(_) | Err(_) if self.clock.now() >= deadline => return LeaseEnd::Passed,
                 Ok(Ok(granted)) => {
                     self.ttl = granted;
-                    self.deadline.send_replace(sent + granted);
+                    self.deadline.send_replace(holder_deadline(sent, granted));
                     pause = granted / 3;
                 }
                 Ok(Err(StoreError::LeaseGone)) => return LeaseEnd::Gone,

@@ -4,11 +4,11 @@
 //! sessions in the same transaction; whoever opens a session lists the gates in the same transaction. So each
 //! coordinator is either in the closer's list or has seen the closed gate.
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use lockkeeper_core::id::{CoordinatorName, SessionId};
+use lockkeeper_core::presence::Heartbeats;
 use lockkeeper_core::time::Instant;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
@@ -96,18 +96,9 @@ struct Shared {
     keeper: LeaseKeeper,
     ttl: Duration,
     heartbeat_key: String,
-    beats: Mutex<Beats>,
+    beats: Mutex<Heartbeats>,
     end: OnceLock<SessionEnd>,
     ended: CancellationToken,
-}
-
-#[derive(Debug)]
-struct Beats {
-    counter: u64,
-    /// Those that have not come back, and when each was sent.
-    pending: VecDeque<(u64, Instant)>,
-    /// When the newest one that came back was sent.
-    seen: Instant,
 }
 
 impl Session {
@@ -178,11 +169,7 @@ impl Session {
             keeper,
             ttl: lease.ttl,
             heartbeat_key: heartbeat_key(&id),
-            beats: Mutex::new(Beats {
-                counter: 0,
-                pending: VecDeque::new(),
-                seen: sent,
-            }),
+            beats: Mutex::new(Heartbeats::new(lease.ttl, sent)),
             end: OnceLock::new(),
             ended: CancellationToken::new(),
         });
@@ -244,14 +231,15 @@ impl Session {
         self.shared.end.get().copied()
     }
 
-    /// Whether write leases may be granted or renewed now: the session lives, and its own heartbeats come back
-    /// through the watch, so that what the leader decides comes through it as well.
+    /// How long a write lease may be granted now; `None`: not at all. The session must live, and its own heartbeats must
+    /// come back through the watch, so that what the leader decides comes through it as well.
     #[must_use]
-    pub fn granting_allowed(&self) -> bool {
+    pub fn grantable(&self, wanted: Duration) -> Option<Duration> {
+        if self.shared.end.get().is_some() {
+            return None;
+        }
         let now = self.shared.clock.now();
-        self.shared.end.get().is_none()
-            && now < self.deadline()
-            && now.since(self.shared.beats().seen) < self.shared.ttl / 2
+        self.shared.beats().lease(now, self.deadline(), wanted)
     }
 
     /// Key of the heartbeats, which the owner of the watch must watch, with everything else, in one stream.
@@ -262,7 +250,7 @@ impl Session {
 
     /// Tells that heartbeat number `counter` came back through the watch.
     pub fn saw_heartbeat(&self, counter: u64) {
-        self.shared.saw(counter);
+        self.shared.beats().saw(counter);
     }
 
     /// The same for any change that the watch brings; others than own heartbeats are ignored.
@@ -316,21 +304,8 @@ impl Drop for Session {
 }
 
 impl Shared {
-    fn beats(&self) -> MutexGuard<'_, Beats> {
+    fn beats(&self) -> MutexGuard<'_, Heartbeats> {
         self.beats.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn saw(&self, counter: u64) {
-        let mut beats = self.beats();
-        while let Some(&(number, sent)) = beats.pending.front() {
-            if number > counter {
-                break;
-            }
-            beats.pending.pop_front();
-            if number == counter {
-                beats.seen = sent;
-            }
-        }
     }
 
     fn finish(&self, end: SessionEnd) {
@@ -349,17 +324,10 @@ impl Shared {
     async fn beat(self: Arc<Self>) {
         while !self.ended.is_cancelled() {
             let now = self.clock.now();
-            let (counter, silent) = {
-                let mut beats = self.beats();
-                beats.counter += 1;
-                let counter = beats.counter;
-                beats.pending.push_back((counter, now));
-                (counter, now.since(beats.seen))
+            let beat = self.beats().beat(now);
+            let Ok(counter) = beat else {
+                return self.finish(SessionEnd::WatchStalled);
             };
-            if silent >= self.ttl {
-                self.finish(SessionEnd::WatchStalled);
-                return;
-            }
             let write = Write::Put {
                 key: self.heartbeat_key.clone(),
                 value: counter.to_string().into_bytes(),

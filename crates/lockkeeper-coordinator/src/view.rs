@@ -4,7 +4,7 @@
 //! goes through the store's log, so it cannot be older than the session, and a gate that was closed before the
 //! session was made is seen closed. The watch continues from the next revision.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -207,6 +207,12 @@ impl FleetView {
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.generation.as_ref().map_or(FIRST_GENERATION, |g| g.record)
+    }
+
+    /// The coordinators that are present.
+    #[must_use]
+    pub fn present(&self) -> BTreeSet<SessionId> {
+        self.sessions.keys().cloned().collect()
     }
 
     /// Who leads, and under which epoch; both from one record, so that they belong together.

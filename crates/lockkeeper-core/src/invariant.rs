@@ -3,9 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::epoch::LeaderEpoch;
+use crate::commit::Revision;
+use crate::epoch::{GateEpoch, LeaderEpoch};
 use crate::gate::{Gate, Position};
+use crate::permits::TargetView;
 use crate::rollout::{State, Target};
+use crate::row::{GateRow, Verdict};
 use crate::version::SchemaVersion;
 
 /// A promise that does not hold, with what was seen.
@@ -33,9 +36,18 @@ pub enum Violation {
         /// How often.
         times: usize,
     },
+    /// I2: leadership was claimed without the key.
+    #[error("I2 one hand: leadership was claimed under {0} without the leader's key")]
+    Unclaimed(LeaderEpoch),
     /// I5.
     #[error("I5 progress: no command in state {0:?}")]
     Stuck(State),
+    /// I6: a writer is stopped though the gate is open.
+    #[error("I6 no new single point of failure: a writer is stopped though the gate is open: {0}")]
+    StoppedWriter(String),
+    /// I6: a fence that a person has released by hand was used as if it stood.
+    #[error("I6 no new single point of failure: {0} was released by hand, and a statement ran under it")]
+    Disrespected(GateEpoch),
 }
 
 /// I1: the writes found just before the opening are those found just after drained.
@@ -106,6 +118,111 @@ pub fn opens_verified(before: &Target, after: &Target) -> Result<(), Violation> 
         return Err(Violation::Unverified(text));
     }
     Ok(())
+}
+
+/// I3, between store and target: the store's gate opens only after the target's row.
+///
+/// # Errors
+/// Both epochs.
+pub fn open_order(gate: &Gate, row: &GateRow) -> Result<(), Violation> {
+    if gate.is_open() && row.opened < gate.epoch {
+        let text = format!(
+            "the store opened {} while the row stands at {}",
+            gate.epoch, row.opened
+        );
+        return Err(Violation::Unverified(text));
+    }
+    Ok(())
+}
+
+/// I3, at the opening: the target is at the version that was verified.
+///
+/// # Errors
+/// Both versions.
+pub fn opened_at(verified: Option<&SchemaVersion>, found: Option<&SchemaVersion>) -> Result<(), Violation> {
+    if verified != found {
+        let text =
+            |version: Option<&SchemaVersion>| version.map_or("nothing".to_owned(), ToString::to_string);
+        let text = format!("opened at {} while the schema is {}", text(verified), text(found));
+        return Err(Violation::Unverified(text));
+    }
+    Ok(())
+}
+
+/// I2 and I3, in the target: the row's numbers only grow, an epoch belongs to one leader, and nothing is opened that was
+/// not closed.
+///
+/// # Errors
+/// What is wrong with the change.
+pub fn row_change(before: &GateRow, after: &GateRow) -> Result<(), Violation> {
+    let taken_twice = before.leader_epoch == after.leader_epoch && before.leader_id != after.leader_id;
+    if after.leader_epoch < before.leader_epoch || taken_twice {
+        return Err(Violation::SecondHand {
+            statement: after.leader_epoch,
+            row: before.leader_epoch,
+        });
+    }
+    let back = after.gate_epoch < before.gate_epoch || after.opened < before.opened;
+    if back || after.opened > after.gate_epoch {
+        let text = format!(
+            "the row went from {} opened {} to {} opened {}",
+            before.gate_epoch, before.opened, after.gate_epoch, after.opened
+        );
+        return Err(Violation::Unverified(text));
+    }
+    Ok(())
+}
+
+/// I2, in the store: leadership is claimed only while the leader's key, made at the epoch's revision, is there.
+///
+/// # Errors
+/// The epoch.
+pub fn claimed(epoch: LeaderEpoch, key: Option<Revision>) -> Result<(), Violation> {
+    if key == Some(epoch.revision) {
+        Ok(())
+    } else {
+        Err(Violation::Unclaimed(epoch))
+    }
+}
+
+/// I6: where the row is open, the database refuses nobody, whether a coordinator or a store lives or not; what is left
+/// of older barriers is inert.
+///
+/// # Errors
+/// The row's epoch.
+pub fn open_to_all(row: &GateRow, verdict: Verdict) -> Result<(), Violation> {
+    if verdict == Verdict::Fenced && !row.is_closed() {
+        return Err(Violation::StoppedWriter(format!(
+            "the database refuses, and is open at {}",
+            row.opened
+        )));
+    }
+    Ok(())
+}
+
+/// I6: an agent that goes on without a coordinator, and saw the gate open, still does at any later time.
+///
+/// # Errors
+/// What it says later.
+pub fn goes_on(now: &TargetView, later: &TargetView) -> Result<(), Violation> {
+    match (now, later) {
+        (TargetView::Open { .. }, TargetView::Fenced(fence)) => {
+            Err(Violation::StoppedWriter(fence.to_string()))
+        }
+        (TargetView::Open { .. } | TargetView::Fenced(_), _) => Ok(()),
+    }
+}
+
+/// I6: after a release by hand nothing of a migration runs under the fence that was released.
+///
+/// # Errors
+/// The fence.
+pub fn respected(released: GateEpoch, statement: GateEpoch) -> Result<(), Violation> {
+    if statement <= released {
+        Err(Violation::Disrespected(released))
+    } else {
+        Ok(())
+    }
 }
 
 /// I4: each migration was applied exactly once.

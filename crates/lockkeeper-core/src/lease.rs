@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::mutation::{Mutation, mutated};
 use crate::time::Instant;
 
 /// By how much two clocks' rates may differ.
@@ -20,7 +21,8 @@ pub fn with_margin(duration: Duration) -> Duration {
     duration + duration * CLOCK_RATE_MARGIN_PERCENT / 100
 }
 
-/// When a lease of length `lease` ends for the one who holds it.
+/// When a lease of length `lease` ends for the one who holds it, be it an agent's write lease or a coordinator's lease
+/// in the store: counted from before the request was sent, so that no delay of the answer makes it longer.
 #[must_use]
 pub fn holder_deadline(sent: Instant, lease: Duration) -> Instant {
     sent + lease
@@ -53,6 +55,19 @@ pub struct LeaseSettings {
     pub leadership: Duration,
 }
 
+impl LeaseSettings {
+    /// How long write leases may live on, margin not included, after the key of the session that granted them has
+    /// vanished. A key can vanish before its time, deleted by hand or by a bug of the store, and its owner, cut off,
+    /// grants on until its own deadline: so this is not one write lease but the whole presence.
+    #[must_use]
+    pub fn after_vanishing(&self) -> Duration {
+        if mutated(Mutation::VanishedWaitsForWriteLease) {
+            return self.write;
+        }
+        self.write.max(self.presence)
+    }
+}
+
 impl Default for LeaseSettings {
     fn default() -> Self {
         Self {
@@ -69,6 +84,18 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
+        /// A session whose key is deleted just after a renewal, and whose owner grants as long as it can.
+        #[test]
+        fn after_the_wait_for_a_vanished_session_no_lease_of_it_lives(vanished in 0_u64..10_000, granted in 0_u64..15_000) {
+            let settings = LeaseSettings::default();
+            let session = holder_deadline(Instant(vanished), settings.presence);
+            let at = Instant(vanished + granted);
+            if let Some(lease) = grantable(at, settings.write, session) {
+                let waited = Instant(vanished) + with_margin(settings.after_vanishing());
+                prop_assert!(granter_deadline(at, lease) <= waited);
+            }
+        }
+
         /// The holder stops before the granter believes that it has, for every delay of the messages and every
         /// clock rate inside the margin.
         #[test]

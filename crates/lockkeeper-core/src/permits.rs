@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use crate::epoch::GateEpoch;
 use crate::id::RolloutId;
 use crate::lease::{LeaseSettings, RENEW_AT_FRACTION, holder_deadline};
+use crate::mutation::{Mutation, mutated};
 use crate::time::Instant;
 use crate::version::SchemaVersion;
 
@@ -348,7 +349,10 @@ impl Permits {
                 lease_end,
             } => match self.on_loss {
                 OnLoss::GoOn => (*gate_epoch, version.clone(), None),
-                OnLoss::Stop if now < *lease_end => (*gate_epoch, version.clone(), Some(*lease_end)),
+                OnLoss::Stop if now < *lease_end || mutated(Mutation::LeaseByTimer) => {
+                    let deadline = (!mutated(Mutation::PermitOutlivesLease)).then_some(*lease_end);
+                    (*gate_epoch, version.clone(), deadline)
+                }
                 OnLoss::Stop => return Err(lease_expired(*gate_epoch)),
             },
         };
@@ -385,25 +389,30 @@ impl Permits {
 
     /// The gate epoch to ack with *drained*, if an ack is due: the target is fenced, and no permit is out. A permit
     /// whose lease has run out still counts as out, because its write may not have ended.
+    ///
+    /// An ack frees what was granted under *lower* epochs. Who leaves gives everything back, so it acks the epoch above.
     #[must_use]
     pub fn ack_due(&self) -> Option<GateEpoch> {
-        match &self.gate {
-            Gate::Fenced { fence, acked: false } | Gate::Left { fence, acked: false }
-                if self.out.is_empty() && fence.gate_epoch > GateEpoch::ZERO =>
-            {
-                Some(fence.gate_epoch)
-            }
-            Gate::Fenced { .. } | Gate::Left { .. } | Gate::Open { .. } => None,
-        }
+        let may_ack = self.out.is_empty() || mutated(Mutation::AckWithPermitOut);
+        self.owed().filter(|_| may_ack)
     }
 
     /// The ack of `gate_epoch` was handed to the stream.
     pub fn ack_sent(&mut self, sent: GateEpoch) {
+        let owed = self.owed();
         match &mut self.gate {
-            Gate::Fenced { fence, acked } | Gate::Left { fence, acked } if fence.gate_epoch == sent => {
-                *acked = true;
-            }
+            Gate::Fenced { acked, .. } | Gate::Left { acked, .. } if owed == Some(sent) => *acked = true,
             Gate::Fenced { .. } | Gate::Left { .. } | Gate::Open { .. } => {}
+        }
+    }
+
+    fn owed(&self) -> Option<GateEpoch> {
+        match &self.gate {
+            // Nothing was ever granted.
+            Gate::Fenced { .. } | Gate::Left { .. } if self.highest == GateEpoch::ZERO => None,
+            Gate::Fenced { fence, acked: false } => Some(fence.gate_epoch),
+            Gate::Left { fence, acked: false } => Some(GateEpoch::next(fence.gate_epoch, GateEpoch::ZERO)),
+            Gate::Fenced { .. } | Gate::Left { .. } | Gate::Open { .. } => None,
         }
     }
 
@@ -487,7 +496,8 @@ impl Permits {
     }
 
     fn is_stale(&self, gate_epoch: GateEpoch) -> bool {
-        gate_epoch < self.highest || matches!(self.gate, Gate::Left { .. })
+        let lower = gate_epoch < self.highest && !mutated(Mutation::LowerEpochHeard);
+        lower || matches!(self.gate, Gate::Left { .. })
     }
 
     /// A coordinator without its store is a lost coordinator: where the database guards itself, that stops nobody.

@@ -11,6 +11,7 @@
 //! The state is persisted *before* its command is carried out, and every command can be carried out again: a new
 //! leader reads the state and issues [`Target::command`].
 
+mod act;
 mod schedule;
 mod step;
 
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::epoch::GateEpoch;
 use crate::version::SchemaVersion;
 
+pub use act::{Act, Ground, StoreGate, next_act};
 pub use schedule::{Overall, TargetInWave, overall, stop_the_rest, to_start};
 pub use step::{Rejected, step};
 

@@ -154,7 +154,7 @@ async fn shutdown_drains_acks_and_closes() {
     });
     assert_eq!(soon(permit.revoked()).await.cause, Cause::Leaving);
     drop(permit);
-    assert_eq!(stream.next_drained().await.0.gate_epoch, 7);
+    assert_eq!(stream.next_drained().await.0.gate_epoch, 8);
     assert_eq!(stream.next().await, None, "the agent closes its half");
     drop(stream);
     assert_eq!(soon(shutdown).await.unwrap(), Ok(()));

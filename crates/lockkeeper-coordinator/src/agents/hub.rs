@@ -13,7 +13,6 @@ use lockkeeper_core::drain::{Holder, LeaseBook, Straggler};
 use lockkeeper_core::epoch::GateEpoch;
 use lockkeeper_core::gate::Gate;
 use lockkeeper_core::id::{AgentId, Incarnation, Region, ServiceName, TargetName};
-use lockkeeper_core::lease::grantable;
 use lockkeeper_core::time::{Instant, WallTime};
 use lockkeeper_core::version::{SchemaVersion, VersionRange};
 use tokio::sync::{Notify, mpsc, watch};
@@ -247,7 +246,7 @@ impl AgentHub {
         self.changed.notify_one();
     }
 
-    /// An ack: no permit up to `epoch` is out.
+    /// An ack: no permit below `epoch` is out.
     pub fn drained(&self, id: u64, target: &TargetName, epoch: GateEpoch) {
         let mut inner = self.lock();
         let Some(stream) = inner.streams.get_mut(&id) else {
@@ -419,7 +418,7 @@ impl AgentHub {
     fn grant_all(&self, inner: &mut Inner, id: u64) {
         let view = self.view.borrow();
         let now = self.clock.now();
-        let lease = self.lease(inner, now);
+        let lease = self.lease(inner);
         let Inner { book, streams, .. } = inner;
         let Some(stream) = streams.get_mut(&id) else {
             return;
@@ -454,11 +453,11 @@ impl AgentHub {
     }
 
     /// How long a lease may be granted now, if at all.
-    fn lease(&self, inner: &Inner, now: Instant) -> Option<Duration> {
-        if inner.leaving || !self.granting.allowed() {
+    fn lease(&self, inner: &Inner) -> Option<Duration> {
+        if inner.leaving {
             return None;
         }
-        grantable(now, self.write_lease, self.granting.deadline())
+        self.granting.grantable(self.write_lease)
     }
 }
 

@@ -16,25 +16,18 @@ pub use hub::{AgentHub, AgentRow, AgentStanding};
 pub use message::{Cause, End, Message, Outgoing};
 
 use std::fmt;
-
-use lockkeeper_core::time::Instant;
+use std::time::Duration;
 
 use crate::session::Session;
 
 /// The right to grant write leases. A seam: the hub is tested without a store.
 pub trait Granting: Send + Sync + fmt::Debug {
-    /// Whether a lease may be granted now.
-    fn allowed(&self) -> bool;
-    /// No lease may outlive this.
-    fn deadline(&self) -> Instant;
+    /// How long a lease may be granted now; `None`: not at all.
+    fn grantable(&self, wanted: Duration) -> Option<Duration>;
 }
 
 impl Granting for Session {
-    fn allowed(&self) -> bool {
-        self.granting_allowed()
-    }
-
-    fn deadline(&self) -> Instant {
-        Self::deadline(self)
+    fn grantable(&self, wanted: Duration) -> Option<Duration> {
+        Self::grantable(self, wanted)
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lockkeeper_core::drain::{DrainWatch, Pending};
+use lockkeeper_core::drain::{DrainWatch, Pending, must_report};
 use lockkeeper_core::epoch::GateEpoch;
 use lockkeeper_core::gate::{Gate, Position};
 use lockkeeper_core::id::{SessionId, TargetName};
@@ -28,7 +28,7 @@ pub async fn drain(
     strength: Strength,
     patience: Duration,
 ) -> Vec<Pending> {
-    let longest = leader.settings.write;
+    let longest = leader.settings.after_vanishing();
     let (gone, since) = leader.departures();
     let mut watch = DrainWatch::new(gate_epoch, longest, listed.clone(), gone, since);
     let mut view = leader.view.clone();
@@ -36,12 +36,7 @@ pub async fn drain(
     loop {
         let now = leader.clock.now();
         observe(&mut watch, &view.borrow_and_update(), target, &listed, now);
-        let mut pending = watch.pending(now);
-        if strength.has_barrier() {
-            // The barrier proves it by itself: only who can still answer is worth waiting for. Agents whose
-            // coordinator has vanished are connected to another one by now, and answer there.
-            pending.retain(|p| matches!(p, Pending::Silent(_) | Pending::Stragglers(..)));
-        }
+        let pending = watch.awaited(strength, now);
         leader
             .waits
             .set(target, pending.iter().flat_map(|p| described(p, now)).collect());
@@ -127,15 +122,13 @@ pub fn sessions_of(listing: &Listing) -> Vec<SessionId> {
     ids.filter_map(|id| id.parse().ok()).collect()
 }
 
-/// The sessions that a leader who did not close the gate itself has to wait for: those made before the closing.
-/// Later ones have seen the closed gate when they were made.
+/// The sessions that a leader who did not close the gate itself has to wait for.
 #[must_use]
 pub fn sessions_before(listing: &Listing, closed: &Stored<Gate>) -> Vec<SessionId> {
-    let before = |create_revision: u64| create_revision < closed.mod_revision;
     let older = listing
         .entries
         .iter()
-        .filter(|e| before(e.create_revision))
+        .filter(|e| must_report(e.create_revision, closed.mod_revision))
         .cloned()
         .collect();
     sessions_of(&Listing {

@@ -11,12 +11,10 @@
 //! | [`target`] | one target of a rollout: commands of the state machine, carried out |
 //! | [`fence`] | closing, draining, raising the barrier |
 //! | [`waits`] | what is being waited for right now, for people |
-//! | [`departures`] | coordinators that were seen vanishing |
 //! | [`run`] | the leader's tasks, from election to loss |
 
 pub mod access;
 pub mod adopt;
-pub mod departures;
 pub mod fence;
 pub mod generation;
 pub mod rollout;

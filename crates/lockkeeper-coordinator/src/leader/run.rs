@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use lockkeeper_core::drain::Departures;
 use lockkeeper_core::epoch::GateEpoch;
 use lockkeeper_core::gate::Gate;
 use lockkeeper_core::id::{CoordinatorName, RolloutId, SessionId, TargetName};
@@ -18,7 +19,6 @@ use tracing::info;
 use uuid::Uuid;
 
 use crate::clock::Clock;
-use crate::leader::departures::Departures;
 use crate::leader::fence;
 use crate::leader::standing::Standing;
 use crate::leader::waits::Waits;
@@ -63,7 +63,7 @@ impl Leader {
         settings: LeaseSettings,
         waits: Waits,
     ) -> Arc<Self> {
-        let departures = Mutex::new(Departures::new(&view.borrow(), clock.now()));
+        let departures = Mutex::new(Departures::new(view.borrow().present(), clock.now()));
         Arc::new(Self {
             writer,
             id,
@@ -173,7 +173,14 @@ impl Leader {
     pub fn departures(&self) -> (Vec<(SessionId, Instant)>, Instant) {
         let mut departures = self.departures.lock().unwrap_or_else(PoisonError::into_inner);
         // The task that watches may not have run yet since the view changed.
-        departures.observe(&self.view.borrow(), self.clock.now(), self.settings.write);
+        let view = self.view.borrow();
+        let left = |session: &SessionId| view.left.contains_key(session);
+        departures.observe(
+            view.present(),
+            left,
+            self.clock.now(),
+            self.settings.after_vanishing(),
+        );
         (departures.gone(), departures.since())
     }
 
@@ -240,7 +247,9 @@ impl Leader {
             {
                 let now = self.clock.now();
                 let mut departures = self.departures.lock().unwrap_or_else(PoisonError::into_inner);
-                departures.observe(&view.borrow_and_update(), now, self.settings.write);
+                let view = view.borrow_and_update();
+                let left = |session: &SessionId| view.left.contains_key(session);
+                departures.observe(view.present(), left, now, self.settings.after_vanishing());
             }
             if view.changed().await.is_err() {
                 return;

@@ -7,6 +7,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | `preflight` | looking |
+//! | `standing` | what must stand before a command's own work, in the order that core says |
 //! | `fencing` | taking, closing, draining, raising the barrier |
 //! | `migrating` | applying and reverting |
 //! | `opening` | verifying and opening |
@@ -15,13 +16,14 @@ mod fencing;
 mod migrating;
 mod opening;
 mod preflight;
+mod standing;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use lockkeeper_core::gate::Verification;
 use lockkeeper_core::id::{RolloutId, SessionId, TargetName};
-use lockkeeper_core::rollout::{Command, Event, Goal, HeldAt, State, step};
+use lockkeeper_core::rollout::{Command, Event, Goal, Ground, HeldAt, State, step};
 use lockkeeper_core::spec::{RolloutSpec, TargetSpec};
 use lockkeeper_core::time::WallTime;
 use lockkeeper_core::version::SchemaVersion;
@@ -66,8 +68,8 @@ pub struct TargetDriver {
     database: Option<Box<dyn Database>>,
     migrations: Option<Migrations>,
     hand: Option<Box<dyn Hand>>,
-    /// Whether this hand has raised the fence, or has found it standing. A hand alone proves nothing.
-    fence_stands: bool,
+    /// How far the fence stands under this hand.
+    ground: Ground,
     lost_since: Option<tokio::time::Instant>,
     losses: u32,
     /// The version in the ledger of a target whose gate row was found open.
@@ -124,7 +126,7 @@ impl TargetDriver {
             database: None,
             migrations: None,
             hand: None,
-            fence_stands: false,
+            ground: Ground::default(),
             lost_since: None,
             losses: 0,
             released_at: None,
@@ -216,7 +218,7 @@ impl TargetDriver {
 
     async fn load_and_stand(&mut self) -> Step<()> {
         self.load().await?;
-        self.stand().await.map(drop)
+        self.stand().await
     }
 
     /// The database was lost: the same command again, with a new session, until the budget is used up. What the
@@ -272,7 +274,7 @@ impl TargetDriver {
             Command::Fence => self.fence().await,
             Command::Migrate => self.migrate().await,
             Command::Verify(goal) => self.verify(goal).await,
-            Command::Open(goal) => self.open(goal).await,
+            Command::Open(_) => self.open().await,
             Command::RollBack => self.roll_back().await,
         }
     }
@@ -299,7 +301,9 @@ impl TargetDriver {
         let mut record = self.progress.record.clone();
         record.target = after;
         record.since = wall_now();
-        self.write(record, changes).await
+        self.write(record, changes).await?;
+        self.ground.settled();
+        Ok(())
     }
 
     async fn write(&mut self, record: ProgressRecord, changes: Vec<RecordChange>) -> Result<(), WriteError> {

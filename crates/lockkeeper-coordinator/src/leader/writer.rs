@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use lockkeeper_core::commit::decision_guards;
 use lockkeeper_core::epoch::LeaderEpoch;
 use lockkeeper_core::gate::Gate;
 use lockkeeper_core::invariant;
@@ -134,11 +135,9 @@ impl LeaderWriter {
             lists: lists.iter().map(ToString::to_string).collect(),
             ..Txn::default()
         };
-        txn.guards
-            .push(Guard::CreateRevision(key::LEADER.to_owned(), self.epoch.revision));
+        let read = changes.iter().map(|change| (change.key.clone(), change.expected));
+        txn.guards = decision_guards(key::LEADER.to_owned(), self.epoch.revision, read);
         for change in changes {
-            txn.guards
-                .push(Guard::ModRevision(change.key.clone(), change.expected));
             match change.action {
                 Action::Put(value) => txn.writes.push(Write::Put {
                     key: change.key,

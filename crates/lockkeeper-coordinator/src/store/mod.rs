@@ -25,9 +25,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::Stream;
+pub use lockkeeper_core::commit::{Revision, Revisions};
 
-/// A commit number of the store, from 1. 0 stands for "the key does not exist" in guards.
-pub type Revision = u64;
+/// A condition of a transaction; keys are without the fleet's prefix.
+pub type Guard = lockkeeper_core::commit::Guard<String>;
 
 /// A lease in the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -55,6 +56,17 @@ pub struct Entry {
     pub mod_revision: Revision,
 }
 
+impl Entry {
+    /// When the key was made and changed last.
+    #[must_use]
+    pub fn revisions(&self) -> Revisions {
+        Revisions {
+            created: self.create_revision,
+            modified: self.mod_revision,
+        }
+    }
+}
+
 /// All keys below a prefix at one revision.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Listing {
@@ -62,25 +74,6 @@ pub struct Listing {
     pub entries: Vec<Entry>,
     /// The store's revision at which they were read: watch from `revision + 1` to miss nothing.
     pub revision: Revision,
-}
-
-/// A condition of a transaction.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Guard {
-    /// The key was changed last at this revision; 0: it does not exist.
-    ModRevision(String, Revision),
-    /// The key was made at this revision; 0: it does not exist.
-    CreateRevision(String, Revision),
-}
-
-impl Guard {
-    /// The key that it looks at.
-    #[must_use]
-    pub fn key(&self) -> &str {
-        match self {
-            Self::ModRevision(key, _) | Self::CreateRevision(key, _) => key,
-        }
-    }
 }
 
 /// A write of a transaction.

@@ -6,6 +6,7 @@
 use std::fmt;
 
 use async_trait::async_trait;
+use lockkeeper_core::row::RELEASED_MARK;
 use serde::Serialize;
 
 use super::mysql::MySqlDatabase;
@@ -14,9 +15,6 @@ use super::sqlite::SqliteDatabase;
 use super::{Blocker, DatabaseOptions, DbError, ExecutorId, GateRow, ServerIdentity};
 use crate::dialect::Dialect;
 use crate::dsn::Dsn;
-
-/// What the gate row's `rollout` begins with after a release.
-const MARK: &str = "released by hand: ";
 
 /// Longest text of a release in the gate row, in characters.
 const MARK_MAX: usize = 255;
@@ -99,7 +97,7 @@ impl Release {
     /// What the gate row says afterwards; `changed_at` beside it says when.
     #[must_use]
     pub fn mark(&self) -> String {
-        let text = format!("{MARK}{} ({})", self.reason.trim(), self.who);
+        let text = format!("{RELEASED_MARK}{} ({})", self.reason.trim(), self.who);
         text.chars().take(MARK_MAX).collect()
     }
 }
@@ -138,15 +136,6 @@ pub enum ReleaseError {
 pub(super) fn taken_meanwhile() -> DbError {
     DbError::Superseded {
         by: "another session, between the look and the release: look again".to_owned(),
-    }
-}
-
-impl GateRow {
-    /// Why a person has opened the gate, if it stands open by that.
-    #[must_use]
-    pub fn released_by_hand(&self) -> Option<&str> {
-        let text = self.rollout.as_deref()?.strip_prefix(MARK)?;
-        (!self.is_closed()).then_some(text)
     }
 }
 

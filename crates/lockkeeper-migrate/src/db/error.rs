@@ -1,6 +1,7 @@
 //! What can go wrong at the database port, each kind once.
 
 use lockkeeper_core::epoch::{GateEpoch, LeaderEpoch};
+use lockkeeper_core::row::{Behind, Refused};
 
 use super::types::{Blocker, ServerIdentity};
 use crate::ledger::LedgerChoice;
@@ -109,6 +110,16 @@ fn list(blockers: &[Blocker]) -> String {
     format!(": {}", names.join("; "))
 }
 
+impl DbError {
+    /// The row is not at the fence `given`.
+    pub(super) fn behind(behind: Behind, given: GateEpoch) -> Self {
+        Self::EpochBehind {
+            given,
+            recorded: behind.recorded,
+        }
+    }
+}
+
 /// Why a target could not be taken.
 #[derive(Debug, thiserror::Error)]
 pub enum TakeError {
@@ -142,6 +153,16 @@ pub enum TakeError {
     /// Something else.
     #[error(transparent)]
     Db(#[from] DbError),
+}
+
+impl TakeError {
+    /// The row refused the claim of `claimed`.
+    pub(super) fn refused(refused: Refused, claimed: LeaderEpoch) -> Self {
+        match refused {
+            Refused::Ahead { recorded } => Self::TargetAhead { recorded, claimed },
+            Refused::Taken => Self::EpochTaken { epoch: claimed },
+        }
+    }
 }
 
 /// Why a migration was not applied, and what that leaves behind.

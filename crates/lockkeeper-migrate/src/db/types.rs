@@ -3,7 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use lockkeeper_core::epoch::{GateEpoch, LeaderEpoch};
+use lockkeeper_core::epoch::LeaderEpoch;
+pub use lockkeeper_core::row::{ExecutorId, GateRow, ServerIdentity};
 use lockkeeper_core::strength::Strength;
 use lockkeeper_core::version::{SchemaVersion, VersionOrder};
 use serde::{Deserialize, Serialize};
@@ -42,61 +43,6 @@ impl Default for DatabaseOptions {
             ledger: LedgerChoice::Own,
             strength: Strength::default(),
         }
-    }
-}
-
-/// What tells one database server from its copies: a restored dump or a promoted standby answers differently.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct ServerIdentity(pub String);
-
-impl fmt::Display for ServerIdentity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// A database session, told by two identifiers so that a reused pid or connection id is not mistaken for it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct ExecutorId {
-    /// Backend pid (PostgreSQL), connection id (MariaDB, MySQL), or a random id (SQLite).
-    pub session: String,
-    /// Backend start (PostgreSQL), server start (MariaDB, MySQL), or the process id (SQLite).
-    pub started: String,
-}
-
-impl fmt::Display for ExecutorId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "session {} (since {})", self.session, self.started)
-    }
-}
-
-/// The target's own record of its gate: one row in `lockkeeper_gate`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GateRow {
-    /// The server the row was written on.
-    pub identity: ServerIdentity,
-    /// The newest leader epoch that has taken this target; [`LeaderEpoch::NONE`] when none has.
-    pub leader_epoch: LeaderEpoch,
-    /// The random id of the leader process that holds `leader_epoch`.
-    pub leader_id: Option<Uuid>,
-    /// The newest fence.
-    pub gate_epoch: GateEpoch,
-    /// The newest fence that has been opened; the gate is closed while this is below `gate_epoch`.
-    pub opened: GateEpoch,
-    /// The schema version at the last opening.
-    pub version: Option<SchemaVersion>,
-    /// The session that may pass the barrier.
-    pub executor: Option<ExecutorId>,
-    /// The rollout that closed the gate, or the reason of a break-glass release.
-    pub rollout: Option<String>,
-}
-
-impl GateRow {
-    /// Whether writers are refused.
-    #[must_use]
-    pub fn is_closed(&self) -> bool {
-        self.opened < self.gate_epoch
     }
 }
 

@@ -447,13 +447,13 @@ pub struct Held {
     #[prost(message, optional, tag = "5")]
     pub oldest_age: ::core::option::Option<::prost_types::Duration>,
 }
-/// Drained is an agent's ack: no permit of an epoch up to `gate_epoch` is out, and none will be given.
+/// Drained is an agent's ack: no permit of an epoch below `gate_epoch` is out, and none will be given.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Drained {
     /// Name of the target.
     #[prost(string, tag = "1")]
     pub target: ::prost::alloc::string::String,
-    /// The closing's gate epoch, as told in `fenced`.
+    /// The closing's gate epoch, as told in `fenced`. Who leaves sends the epoch above the highest that it has heard.
     #[prost(uint64, tag = "2")]
     pub gate_epoch: u64,
 }

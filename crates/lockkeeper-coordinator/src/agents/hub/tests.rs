@@ -15,16 +15,12 @@ const LEASE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 struct Right {
     allowed: std::sync::atomic::AtomicBool,
-    deadline: Instant,
 }
 
 impl Granting for Right {
-    fn allowed(&self) -> bool {
-        self.allowed.load(std::sync::atomic::Ordering::SeqCst)
-    }
-
-    fn deadline(&self) -> Instant {
-        self.deadline
+    fn grantable(&self, wanted: Duration) -> Option<Duration> {
+        let allowed = self.allowed.load(std::sync::atomic::Ordering::SeqCst);
+        allowed.then_some(wanted)
     }
 }
 
@@ -66,10 +62,7 @@ fn gate(epoch: u64, version: Option<&str>) -> Gate {
 impl Bench {
     fn new() -> Self {
         let clock = Arc::new(ManualClock::at(Instant(1_000)));
-        let right = Arc::new(Right {
-            allowed: true.into(),
-            deadline: Instant(1_000_000),
-        });
+        let right = Arc::new(Right { allowed: true.into() });
         let spec: TargetSpec = serde_json::from_value(serde_json::json!({
             "name": "kratos/eu", "service": "kratos", "region": "eu",
             "dsn": {"env": "DSN"}, "migrations": {"dir": "m"}

@@ -29,14 +29,7 @@ const WRITERS_PART: u32 = 2;
 
 impl TargetDriver {
     pub(super) async fn fence(&mut self) -> Step<Event> {
-        self.take().await?;
-        self.close_store_gate().await?;
-        let renewed = self.raise(self.spec.drain_timeout).await;
-        if let Err(Trouble::Event(Event::NeedsPerson(reason))) = renewed {
-            // No statement has run: writers get their gate back rather than a hold, if the target allows it.
-            return Ok(Event::FenceFailed(reason));
-        }
-        renewed?;
+        self.stand().await?;
         let mut record = self.progress.record.clone();
         record.fence_time = record.closed_at.map(elapsed_since);
         self.write(record, Vec::new()).await?;
@@ -61,7 +54,7 @@ impl TargetDriver {
         match taken {
             Ok(hand) => {
                 self.hand = Some(hand);
-                self.fence_stands = false;
+                self.ground.taken();
                 Ok(())
             }
             Err(TakeError::Db(DbError::Superseded { by })) => {
@@ -73,38 +66,19 @@ impl TargetDriver {
         }
     }
 
-    /// Whether the fence stands under this driver's hand.
-    pub(super) fn stands(&self) -> bool {
-        self.hand.is_some() && self.fence_stands
-    }
-
     pub(super) fn hand(&mut self) -> Step<&mut Box<dyn Hand>> {
         self.hand
             .as_mut()
             .ok_or_else(|| Trouble::Event(Event::NeedsPerson("no session on the target".to_owned())))
     }
 
-    /// Closes the store's gate under the next epoch and lists the sessions to wait for in the same transaction. A
-    /// gate that this rollout has closed already stays as it is.
+    /// Closes the store's gate under the next epoch and lists the sessions to wait for in the same transaction.
     pub(super) async fn close_store_gate(&mut self) -> Step<()> {
-        let gate = self.leader.gate(self.name());
-        let Some(gate) = gate else {
+        let Some(gate) = self.leader.gate(self.name()) else {
             return Err(Trouble::Event(Event::NeedsPerson(
                 "the target has no gate in the store".to_owned(),
             )));
         };
-        if fence::is_closed_by(
-            &gate.record,
-            &self.rollout,
-            self.progress.record.target.gate_epoch,
-        ) {
-            return Ok(());
-        }
-        if !gate.record.is_open() {
-            return Err(Trouble::Event(Event::NeedsPerson(
-                "the gate is closed by another rollout".to_owned(),
-            )));
-        }
         let in_target = self.hand()?.gate_row().gate_epoch;
         let epoch = GateEpoch::next(gate.record.epoch, in_target);
         let now = wall_now();
@@ -123,40 +97,19 @@ impl TargetDriver {
         Ok(())
     }
 
-    /// Closes the target's row under this rollout's gate epoch, and gives that. A row that a person has opened stays
-    /// open.
-    pub(super) async fn close_row(&mut self) -> Step<GateEpoch> {
-        let Some(epoch) = self.progress.record.target.gate_epoch else {
-            return Err(Trouble::Event(Event::NeedsPerson(
-                "the fence has no gate epoch".to_owned(),
-            )));
-        };
-        if self.hand()?.gate_row().opened >= epoch {
-            return Err(self.found_open(epoch).await?);
-        }
+    /// Closes the target's row under this rollout's gate epoch.
+    pub(super) async fn close_row(&mut self, epoch: GateEpoch) -> Step<()> {
         let rollout = self.rollout.clone();
         self.hand()?
             .close(epoch, rollout.as_str())
             .await
             .map_err(needs_person)?;
-        Ok(epoch)
-    }
-
-    /// A person has opened the target's row: writers may have written since, and nothing is continued.
-    pub(super) async fn found_open(&mut self, epoch: GateEpoch) -> Step<Trouble> {
-        self.released_at = self.version_in_ledger().await?;
-        let released = self.hand()?.gate_row().released_by_hand().map(str::to_owned);
-        let reason = match released {
-            Some(why) => format!("a person released the fence {epoch}: {why}"),
-            None => {
-                format!("the target's gate row is open at {epoch}, though this rollout has not opened it")
-            }
-        };
-        Ok(Trouble::Event(Event::GateFoundOpen(reason)))
+        self.ground.row_closed();
+        Ok(())
     }
 
     /// The version that the ledger proves; none where it leaves a doubt, so that agents do not fit.
-    async fn version_in_ledger(&mut self) -> Step<Option<SchemaVersion>> {
+    pub(super) async fn version_in_ledger(&mut self) -> Step<Option<SchemaVersion>> {
         if self.unfinished().await?.is_some() {
             return Ok(None);
         }
@@ -165,9 +118,14 @@ impl TargetDriver {
         Ok(planned.ok().and_then(|plan| plan.from))
     }
 
-    /// Closes the target's row, waits for the agents, raises the barrier, and reads the row invariants.
-    pub(super) async fn raise(&mut self, drain_timeout: Duration) -> Step<()> {
-        let epoch = self.close_row().await?;
+    /// Waits for the agents, raises the barrier, and reads the row invariants.
+    pub(super) async fn raise(&mut self) -> Step<()> {
+        let drain_timeout = match self.progress.record.target.state {
+            State::Fencing => self.spec.drain_timeout,
+            // The agents were waited for when the fence was raised first.
+            _ => Duration::ZERO,
+        };
+        let epoch = self.hand()?.gate_row().gate_epoch;
         let still_out = self.drain(epoch, drain_timeout).await?;
         let patience = match self.progress.record.target.state {
             State::Fencing => self.left_until(self.writers_end()),
@@ -213,7 +171,7 @@ impl TargetDriver {
             }
         }
         self.write(record, Vec::new()).await?;
-        self.fence_stands = true;
+        self.ground.raised();
         Ok(())
     }
 
@@ -231,7 +189,7 @@ impl TargetDriver {
             }
             // A new leader waits for leases that it has not seen, whether the budget is used up or not.
             true => {
-                let leases = with_margin(self.leader.settings.write) + RAISE_AGAIN_MIN;
+                let leases = with_margin(self.leader.settings.after_vanishing()) + RAISE_AGAIN_MIN;
                 (
                     self.budget_left().max(leases),
                     "hold, if they do not drain in time",
@@ -290,26 +248,6 @@ impl TargetDriver {
     fn left_until(&self, end: WallTime) -> Duration {
         let left = end.0.saturating_sub(wall_now().0);
         Duration::from_millis(u64::try_from(left).unwrap_or(0))
-    }
-
-    /// Makes sure that a hand is on the target and the fence stands. Gives whether it had to be raised again.
-    pub(super) async fn stand(&mut self) -> Step<bool> {
-        if self.stands() {
-            return Ok(false);
-        }
-        self.take().await?;
-        self.close_store_gate().await?;
-        self.raise(Duration::ZERO).await?;
-        Ok(true)
-    }
-
-    /// Makes sure that a hand is on the target and its row is closed, whether the fence stands or not. Enough where
-    /// nothing was run: whatever kept the fence from standing may do so for long, and writers shall have their gate
-    /// back.
-    pub(super) async fn hold_row(&mut self) -> Step<()> {
-        self.take().await?;
-        self.close_store_gate().await?;
-        self.close_row().await.map(drop)
     }
 }
 

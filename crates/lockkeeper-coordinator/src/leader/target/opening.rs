@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use lockkeeper_core::epoch::GateEpoch;
-use lockkeeper_core::rollout::{Event, Goal};
+use lockkeeper_core::rollout::{Event, Goal, State};
 use lockkeeper_core::spec::RowInvariant;
 use lockkeeper_migrate::db::DbError;
 use lockkeeper_migrate::engine::{self, EngineError};
@@ -19,11 +19,7 @@ const VERIFY_OLD_MIN: Duration = Duration::from_secs(30);
 
 impl TargetDriver {
     pub(super) async fn verify(&mut self, goal: Goal) -> Step<Event> {
-        if goal == Goal::Unchanged {
-            self.hold_row().await?;
-        } else if self.stand().await? {
-            return Ok(Event::FenceRenewed);
-        }
+        self.stand().await?;
         let started = tokio::time::Instant::now();
         self.leader
             .waits
@@ -114,48 +110,26 @@ impl TargetDriver {
     }
 
     /// Opens the target's row; the store's gate follows in the commit of the final state.
-    pub(super) async fn open(&mut self, goal: Goal) -> Step<Event> {
-        let Some(epoch) = self.progress.record.target.gate_epoch else {
-            return Err(Trouble::Event(Event::NeedsPerson(
-                "the fence has no gate epoch".to_owned(),
-            )));
-        };
-        self.take_for_opening(epoch, goal).await?;
-        let version = self.version_of(goal);
-        if self.hand()?.gate_row().opened < epoch {
-            if !self.leader.is_closed(self.name(), &self.rollout, epoch) {
-                return Err(Trouble::Event(Event::NeedsPerson(
-                    "the store's gate is not this rollout's".to_owned(),
-                )));
-            }
-            self.hand()?
-                .open(epoch, version.as_ref())
-                .await
-                .map_err(needs_person)?;
+    pub(super) async fn open(&mut self) -> Step<Event> {
+        let event = self.prepare().await?;
+        if event == Some(Event::Opened) {
+            let mut record = self.progress.record.clone();
+            record.total_time = record.closed_at.map(elapsed_since);
+            self.write(record, Vec::new()).await?;
         }
-        let mut record = self.progress.record.clone();
-        record.total_time = record.closed_at.map(elapsed_since);
-        self.write(record, Vec::new()).await?;
-        Ok(Event::Opened)
+        Ok(event.unwrap_or_else(|| Event::NeedsPerson("nothing says how to open the gate".to_owned())))
     }
 
-    /// A new leader's hand: if the row is open already, the opening is finished; else the fence has to be raised
-    /// again and verified again, since it may have fallen with the old hand.
-    pub(super) async fn take_for_opening(&mut self, epoch: GateEpoch, goal: Goal) -> Step<()> {
-        if self.hand.is_some() {
-            return Ok(());
-        }
-        self.take().await?;
-        if self.hand()?.gate_row().opened >= epoch {
-            // By this rollout's earlier leader; or by a person, since then writers may have written.
-            return match self.hand()?.gate_row().released_by_hand() {
-                Some(_) => Err(self.found_open(epoch).await?),
-                None => Ok(()),
-            };
-        }
-        if goal != Goal::Unchanged {
-            self.raise(Duration::ZERO).await?;
-        }
-        Err(Trouble::Event(Event::FenceRenewed))
+    pub(super) async fn open_row(&mut self, epoch: GateEpoch) -> Step<()> {
+        let State::Opening(goal) = self.progress.record.target.state else {
+            return Err(Trouble::Event(Event::NeedsPerson(
+                "nothing is verified that could be opened".to_owned(),
+            )));
+        };
+        let version = self.version_of(goal);
+        self.hand()?
+            .open(epoch, version.as_ref())
+            .await
+            .map_err(needs_person)
     }
 }

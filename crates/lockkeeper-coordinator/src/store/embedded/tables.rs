@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use redb::{ReadTransaction, ReadableTable, Table, TableDefinition, WriteTransaction};
 
-use crate::store::{Change, Entry, Guard, LeaseId, Listing, Outcome, Revision, StoreError, Txn, Write};
+use crate::store::{Change, Entry, LeaseId, Listing, Outcome, Revision, StoreError, Txn, Write};
 
 /// Key -> (create revision, mod revision, lease or 0, value).
 const ENTRIES: TableDefinition<'static, &str, Row<'static>> = TableDefinition::new("entries");
@@ -106,7 +106,7 @@ impl<'txn> Batch<'txn> {
             .guards
             .iter()
             .zip(&current)
-            .all(|(guard, entry)| guard.holds(entry.as_ref()))
+            .all(|(guard, entry)| guard.holds(entry.as_ref().map(Entry::revisions)))
         {
             return Ok(Ok(Outcome::Conflict { current }));
         }
@@ -222,13 +222,4 @@ fn entry(key: &str, (create_revision, mod_revision, _, value): Row<'_>) -> Entry
 
 fn lease_of(id: i64) -> Option<LeaseId> {
     (id != 0).then_some(LeaseId(id))
-}
-
-impl Guard {
-    fn holds(&self, entry: Option<&Entry>) -> bool {
-        match self {
-            Self::ModRevision(_, revision) => entry.map_or(0, |entry| entry.mod_revision) == *revision,
-            Self::CreateRevision(_, revision) => entry.map_or(0, |entry| entry.create_revision) == *revision,
-        }
-    }
 }

@@ -302,15 +302,8 @@ impl Hand for MySqlHand {
         // Where triggers of an earlier fence are left, writers in good order hold the row as well: no haste.
         let patience = self.target.limits.lock_timeout;
         self.change(&columns, &extra, (patience, Unseen::Spare), |row| {
-            let recorded = row.gate_epoch;
-            // A fence that has been opened is over: closing it again would let its triggers refuse nobody.
-            if epoch < recorded || row.opened >= epoch {
-                return Err(DbError::EpochBehind {
-                    given: epoch,
-                    recorded,
-                });
-            }
-            Ok(())
+            row.admit_closing(epoch)
+                .map_err(|behind| DbError::behind(behind, epoch))
         })
         .await
     }
@@ -399,15 +392,8 @@ impl Hand for MySqlHand {
         let columns = format!("opened = {}, version = {version}", epoch.0);
         let extra = format!("gate_epoch = {0} AND opened <= {0}", epoch.0);
         self.change(&columns, &extra, (ROW_PATIENCE, Unseen::End), |row| {
-            let recorded = row.gate_epoch;
-            if epoch == recorded {
-                Ok(())
-            } else {
-                Err(DbError::EpochBehind {
-                    given: epoch,
-                    recorded,
-                })
-            }
+            let opening = row.admit_opening(epoch);
+            opening.map(drop).map_err(|behind| DbError::behind(behind, epoch))
         })
         .await?;
         self.barred = self.barred.filter(|fence| *fence > epoch);

@@ -176,7 +176,7 @@ impl Taking<'_> {
         if !self.is_leader() {
             return Ok(());
         }
-        if let Some(executor) = &record.row.executor {
+        if let Some(executor) = record.row.to_end(&self.executor) {
             self.end(session, executor, observer).await?;
         }
         if self.started.elapsed() * 2 >= self.patience {
@@ -221,12 +221,7 @@ impl Taking<'_> {
         if let Err(refusal) = self.admit(&record) {
             return Ok(Err(refusal));
         }
-        let older = record
-            .row
-            .executor
-            .clone()
-            .filter(|executor| *executor != self.executor);
-        if let Some(executor) = older
+        if let Some(executor) = record.row.to_end(&self.executor).cloned()
             && others::life(session, self.target, &self.facts, &executor).await? == Life::Alive
         {
             self.claim_only(session, &record).await?;
@@ -254,18 +249,14 @@ impl Taking<'_> {
             return Err(DbError::IdentityChanged { recorded, seen }.into());
         }
         match self.claim {
-            Claim::Leader { epoch, .. } if *epoch < row.leader_epoch => Err(TakeError::TargetAhead {
-                recorded: row.leader_epoch,
-                claimed: *epoch,
-            }),
-            Claim::Leader { epoch, id } if *epoch == row.leader_epoch && row.leader_id != Some(*id) => {
-                Err(TakeError::EpochTaken { epoch: *epoch })
-            }
+            Claim::Leader { epoch, id } => row
+                .admit(*epoch, *id)
+                .map_err(|refused| TakeError::refused(refused, *epoch)),
             Claim::Standalone { .. } if row.is_closed() => Err(TakeError::GateClosed {
                 rollout: row.rollout.clone().unwrap_or_else(|| "unknown".to_owned()),
                 epoch: row.gate_epoch,
             }),
-            Claim::Leader { .. } | Claim::Standalone { .. } => Ok(()),
+            Claim::Standalone { .. } => Ok(()),
         }
     }
 

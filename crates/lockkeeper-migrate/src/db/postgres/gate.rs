@@ -1,5 +1,6 @@
 //! The gate row: reading it, and holding it under a claim.
 
+use std::ops::Deref;
 use std::time::Duration;
 
 use lockkeeper_core::epoch::{GateEpoch, LeaderEpoch};
@@ -104,22 +105,25 @@ fn foreign(names: &Names, detail: &str) -> DbError {
     }
 }
 
-/// What a hand may rely on: it is the registered executor, under the epoch that it was registered with.
+/// What a hand may rely on, asked of this dialect's row.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Terms {
-    pub(super) executor: ExecutorId,
-    pub(super) epoch: LeaderEpoch,
-    pub(super) leader_id: Option<Uuid>,
+pub(super) struct Terms(pub(super) lockkeeper_core::row::Terms);
+
+impl Deref for Terms {
+    type Target = lockkeeper_core::row::Terms;
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
 }
 
 impl Terms {
     /// Whether the row still names this hand.
     pub(super) fn check(&self, found: &Found) -> Result<(), DbError> {
-        let row = &found.row;
-        let same = row.executor.as_ref() == Some(&self.executor)
-            && row.leader_epoch == self.epoch
-            && row.leader_id == self.leader_id;
-        if same { Ok(()) } else { Err(superseded(found)) }
+        if self.stand(&found.row) {
+            Ok(())
+        } else {
+            Err(superseded(found))
+        }
     }
 
     /// Locks the row until the transaction ends, and checks that it still names this hand.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use lockkeeper_core::epoch::{GateEpoch, LeaderEpoch};
+use lockkeeper_core::row::Opening;
 use lockkeeper_core::version::SchemaVersion;
 use sqlx::{AssertSqlSafe, Connection};
 use tokio::time::{Instant, sleep, timeout};
@@ -122,13 +123,8 @@ impl PgHand {
         let wait = self.connector.settings.lock_timeout;
         let mut tx = self.session.conn.begin().await.map_err(db_error)?;
         let row = self.terms.hold(&mut tx, &self.names, wait).await?;
-        // An epoch that was opened cannot be closed again: triggers that were made for it are inert.
-        if epoch < row.gate_epoch || epoch <= row.opened {
-            return Err(DbError::EpochBehind {
-                given: epoch,
-                recorded: row.gate_epoch,
-            });
-        }
+        row.admit_closing(epoch)
+            .map_err(|behind| DbError::behind(behind, epoch))?;
         let update = format!(
             "UPDATE {} SET gate_epoch = $1, rollout = $2, changed_at = now()",
             self.names.gate
@@ -159,13 +155,8 @@ impl PgHand {
                 seen,
             });
         }
-        if row.gate_epoch != epoch {
-            return Err(DbError::EpochBehind {
-                given: epoch,
-                recorded: row.gate_epoch,
-            });
-        }
-        if row.opened >= epoch {
+        let opening = row.admit_opening(epoch);
+        if opening.map_err(|behind| DbError::behind(behind, epoch))? == Opening::Already {
             self.row = row;
             return Ok(());
         }

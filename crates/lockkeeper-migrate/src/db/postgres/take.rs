@@ -63,11 +63,11 @@ pub(super) async fn take(
         Claim::Standalone { who } => taking.queue(who).await?,
     };
     reach(failpoint::TAKE_REGISTERED);
-    let terms = Terms {
+    let terms = Terms(lockkeeper_core::row::Terms {
         executor: taking.session.id.clone(),
         epoch: row.leader_epoch,
         leader_id: row.leader_id,
-    };
+    });
     let fleet = matches!(claim, Claim::Leader { .. });
     ledger::open(&mut taking.session.conn, &mut taking.names).await?;
     Ok(Taken {
@@ -118,10 +118,10 @@ impl Taking<'_> {
                     continue;
                 }
             };
-            if let Some(old) = &old {
+            if let Some(old) = old.to_end(&self.session.id) {
                 self.end(old).await?;
             }
-            match self.register(epoch, id, old.as_ref()).await? {
+            match self.register(epoch, id, old.executor.as_ref()).await? {
                 Some(row) => return Ok(row),
                 // Another hand of the same leader registered meanwhile: it is the older one now.
                 None => self.pause("the gate row").await?,
@@ -129,12 +129,8 @@ impl Taking<'_> {
         }
     }
 
-    /// Steps 1 and 2. Gives the registered executor.
-    async fn write_claim(
-        &mut self,
-        epoch: LeaderEpoch,
-        id: Uuid,
-    ) -> Result<Try<Option<ExecutorId>>, TakeError> {
+    /// Steps 1 and 2. Gives the row as it was found.
+    async fn write_claim(&mut self, epoch: LeaderEpoch, id: Uuid) -> Result<Try<GateRow>, TakeError> {
         let seen = identity(&mut self.session.conn).await?;
         let mut tx = self.session.conn.begin().await.map_err(db_error)?;
         let Try::Done(Found { row, .. }) = lock_row(&mut tx, &self.names).await? else {
@@ -163,14 +159,14 @@ impl Taking<'_> {
             .await
             .map_err(db_error)?;
         tx.commit().await.map_err(db_error)?;
-        Ok(Try::Done(row.executor))
+        Ok(Try::Done(row))
     }
 
     /// The row's lock was not had. If the claim is good, the registered executor must go.
     async fn end_the_holder(&mut self, epoch: LeaderEpoch, id: Uuid) -> Result<(), TakeError> {
         let found = gate::read(&mut self.session.conn, &self.names, Lock::None).await?;
         judge(&found.row, epoch, id)?;
-        if let Some(old) = &found.row.executor {
+        if let Some(old) = found.row.to_end(&self.session.id) {
             self.end(old).await?;
         }
         Ok(self.pause("the lock on the gate row").await?)
@@ -178,9 +174,6 @@ impl Taking<'_> {
 
     /// Step 3.
     async fn end(&mut self, old: &ExecutorId) -> Result<(), DbError> {
-        if *old == self.session.id {
-            return Ok(());
-        }
         let named = blockers::describe(&mut self.session.conn, old).await?;
         if blockers::end_and_confirm(&mut self.session.conn, old, self.deadline).await?
             && let Some(blocker) = named
@@ -330,18 +323,10 @@ async fn write_executor(
     })
 }
 
-/// Whether a leader's claim is good: larger than the row's, or equal and of the same leader process.
+/// Whether a leader's claim is good.
 fn judge(row: &GateRow, epoch: LeaderEpoch, id: Uuid) -> Result<(), TakeError> {
-    if row.leader_epoch > epoch {
-        return Err(TakeError::TargetAhead {
-            recorded: row.leader_epoch,
-            claimed: epoch,
-        });
-    }
-    if row.leader_epoch == epoch && row.leader_id != Some(id) {
-        return Err(TakeError::EpochTaken { epoch });
-    }
-    Ok(())
+    row.admit(epoch, id)
+        .map_err(|refused| TakeError::refused(refused, epoch))
 }
 
 fn refuse_closed(row: &GateRow) -> Result<(), TakeError> {

@@ -125,18 +125,9 @@ pub(super) async fn write(session: &Session, row: &GateRow, who: Option<&str>) -
 /// Whether `claim` may have a target whose row is `row`.
 pub(super) fn check_claim(row: &GateRow, claim: &Claim) -> Result<(), TakeError> {
     match claim {
-        Claim::Leader { epoch, id } => {
-            if row.leader_epoch > *epoch {
-                return Err(TakeError::TargetAhead {
-                    recorded: row.leader_epoch,
-                    claimed: *epoch,
-                });
-            }
-            if row.leader_epoch == *epoch && row.leader_id != Some(*id) {
-                return Err(TakeError::EpochTaken { epoch: *epoch });
-            }
-            Ok(())
-        }
+        Claim::Leader { epoch, id } => row
+            .admit(*epoch, *id)
+            .map_err(|refused| TakeError::refused(refused, *epoch)),
         Claim::Standalone { .. } if row.is_closed() => Err(TakeError::GateClosed {
             rollout: row.rollout.clone().unwrap_or_else(|| "(unnamed)".to_owned()),
             epoch: row.gate_epoch,
