@@ -10,7 +10,7 @@ export PATH := $(LOCKKEEPER_TOOLS):$(PATH)
 # Arguments for the demo, for example: make demo ARGS="--agents 10"
 ARGS ?=
 
-.PHONY: help setup demo bench-adapter test test-full lint fmt
+.PHONY: help setup demo model bench-adapter test test-full lint fmt
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ setup: ## Install everything that the tests need (etcd, PostgreSQL, MariaDB, grp
 demo: ## Run a rollout over two regions with writing agents, on embedded defaults
 	@scripts/setup.sh demo
 	cargo run --locked -p lockkeeper -- demo $(ARGS)
+
+model: ## Check the fence in every order of events within bounds, and that every seeded bug is caught
+	cargo run --locked -q -p lockkeeper-model
 
 test: lint build ## Formatting, lints, unit, conformance, end-to-end and doc tests
 	cargo test --workspace --locked
