@@ -16,6 +16,7 @@
 //! | [`ledger`] | what a target records, as plain data | none |
 //! | [`online`] | may a migration run while writers go on, and what does it take away from an old release | none |
 //! | [`plan`] | what has to be done, from source and ledger alone; status and verification of both | none |
+//! | [`rehearse`] | what is pending, applied to a clone first | runs dump programs |
 //! | [`source`] | migration directories, read unchanged | reads files |
 //! | [`sql`] | where a statement ends, and what sort it is | none |
 
@@ -31,5 +32,6 @@ pub mod fingerprint;
 pub mod ledger;
 pub mod online;
 pub mod plan;
+pub mod rehearse;
 pub mod source;
 pub mod sql;

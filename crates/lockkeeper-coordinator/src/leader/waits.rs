@@ -137,6 +137,8 @@ impl Observer for TargetObserver {
             }
             Event::Waiting { what, blockers } => self.waits.set(&self.target, described(&what, &blockers)),
             Event::Ended(blocker) => warn!(target = %self.target, session = %blocker, "ended a session"),
+            // Only rehearsals ask for it.
+            Event::Measured(_) => {}
             Event::Notice(notice) => {
                 info!(target = %self.target, severity = notice.severity, message = notice.message, "server notice");
                 self.notices

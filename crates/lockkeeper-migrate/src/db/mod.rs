@@ -18,11 +18,13 @@ mod break_glass;
 pub mod create;
 mod error;
 pub(crate) mod findings;
+mod measure;
 pub mod mysql;
 mod open;
 pub mod postgres;
 mod resolution;
 mod retry;
+pub mod scratch;
 pub mod sqlite;
 mod types;
 mod upkeep;
@@ -31,6 +33,7 @@ pub use break_glass::{
     BreakGlass, ExecutorState, FenceState, Living, Release, ReleaseError, Released, break_glass,
 };
 pub use error::{ApplyError, DbError, TakeError};
+pub use measure::{Algorithm, Blocks, Detail, Evidence, LockTaken, Measurement, Rewritten};
 pub use open::open;
 pub use resolution::{Doubt, Resolution, Ruling};
 pub use types::{
@@ -67,6 +70,9 @@ pub trait Database: Send + Sync + fmt::Debug {
 
     /// The schema as it is now, in one read-only session, without lockkeeper's own objects.
     async fn schema(&self) -> Result<Schema, DbError>;
+
+    /// Runs a verification script in a session of its own that may change nothing: see [`Hand::verify`].
+    async fn verify(&self, statements: &[Statement]) -> Result<VerifyOutcome, DbError>;
 
     /// What would stop a fence or a migration: missing privileges (with the exact GRANT), a standby, tables that
     /// cannot be barred, subscriptions, replicas, prepared transactions, long transactions. Read-only.

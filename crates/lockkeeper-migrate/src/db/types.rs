@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::error::DbError;
+use super::measure::{Detail, Measurement};
 use crate::ledger::origin::{self, Facts};
 use crate::ledger::resolve::newest;
 use crate::ledger::{EditRecord, Fingerprint, How, LedgerChoice, LedgerEntry, Tool};
@@ -31,6 +32,8 @@ pub struct DatabaseOptions {
     pub ledger: LedgerChoice,
     /// Strength of the fences that are raised here. At [`Strength::Epoch`] a gate has its epoch table.
     pub strength: Strength,
+    /// How much is looked at while a migration runs.
+    pub detail: Detail,
 }
 
 impl Default for DatabaseOptions {
@@ -42,6 +45,7 @@ impl Default for DatabaseOptions {
             create_if_missing: false,
             ledger: LedgerChoice::Own,
             strength: Strength::default(),
+            detail: Detail::Plain,
         }
     }
 }
@@ -320,6 +324,8 @@ pub enum Event {
     Ended(Blocker),
     /// The server said something.
     Notice(Notice),
+    /// A statement came to its end. Told with [`Detail::Measured`] only; again when it had to be tried again.
+    Measured(Measurement),
 }
 
 /// Receives progress. Called from within the port's methods: must not block.

@@ -22,7 +22,7 @@ pub use transfer::{
     BaselineError, OtherLedger, Side, Standing, TransferError, baseline, history, refuse_other_ledgers,
     standing, transfer,
 };
-pub use verify::{ScriptResult, Verification, verify};
+pub use verify::{Checked, ScriptResult, Verification, check, verify};
 
 use lockkeeper_core::version::SchemaVersion;
 

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use lockkeeper_core::version::SchemaVersion;
 
 use super::EngineError;
-use crate::db::{Hand, VerifyOutcome};
+use crate::db::{Database, Hand, VerifyOutcome};
+use crate::ledger::LedgerEntry;
 use crate::plan::{self, VerifyFailure};
 use crate::source::{MigrationSet, VerifyScript};
 
@@ -77,6 +78,62 @@ pub async fn verify(
         ledger: None,
         scripts: results,
     })
+}
+
+/// The same for a database that nobody holds: at the version that its ledger says, in read-only sessions.
+///
+/// # Errors
+///
+/// When the target cannot be asked, or another migrator has its history.
+pub async fn check(
+    database: &dyn Database,
+    set: &MigrationSet,
+    scripts: &[VerifyScript],
+) -> Result<Checked, EngineError> {
+    let inspection = database.inspect().await?;
+    super::refuse_other_ledgers(&inspection)?;
+    let version = newest(set, &inspection.ledger);
+    let ledger = plan::verify(set, &inspection.ledger, version.as_ref()).err();
+    let mut results = Vec::new();
+    for script in scripts
+        .iter()
+        .filter(|script| is_for(script, set, version.as_ref()))
+    {
+        let outcome = database.verify(&script.statements).await?;
+        results.push(ScriptResult {
+            path: script.path.clone(),
+            outcome,
+        });
+    }
+    Ok(Checked {
+        version,
+        verification: Verification {
+            ledger,
+            scripts: results,
+        },
+    })
+}
+
+/// What a check of a live database found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checked {
+    /// The newest version in its ledger.
+    pub version: Option<SchemaVersion>,
+    /// What was checked at that version.
+    pub verification: Verification,
+}
+
+/// The newest applied version that the set knows; what it does not know is the ledger's failure.
+fn newest(set: &MigrationSet, ledger: &[LedgerEntry]) -> Option<SchemaVersion> {
+    let applied = |migration: &&std::sync::Arc<crate::source::Migration>| {
+        ledger
+            .iter()
+            .any(|entry| set.same(&entry.version, &migration.version))
+    };
+    set.migrations
+        .iter()
+        .rfind(applied)
+        .map(|migration| migration.version.clone())
 }
 
 fn is_for(script: &VerifyScript, set: &MigrationSet, expected: Option<&SchemaVersion>) -> bool {

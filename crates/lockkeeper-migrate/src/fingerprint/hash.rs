@@ -51,9 +51,57 @@ impl Fingerprint {
         self.form() == other.form()
     }
 
+    /// Whether a schema has this fingerprint.
+    ///
+    /// # Errors
+    ///
+    /// When it has not, or the two cannot be compared.
+    pub fn check(&self, schema: &Schema) -> Result<(), Mismatch> {
+        let seen = schema.fingerprint();
+        if *self == seen {
+            return Ok(());
+        }
+        let expected = self.clone();
+        Err(if self.is_comparable(&seen) {
+            Mismatch::OtherSchema { expected, seen }
+        } else {
+            Mismatch::OtherForm { expected, seen }
+        })
+    }
+
     fn form(&self) -> &str {
         self.0.split(':').next().unwrap_or_default()
     }
+}
+
+impl From<String> for Fingerprint {
+    /// As it was printed or recorded.
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+/// A schema that has not the expected fingerprint. Reads after "failed to".
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Mismatch {
+    /// It is another schema.
+    #[error("find the expected schema: its fingerprint is {expected}, and this one's {seen}")]
+    OtherSchema {
+        /// What it should be.
+        expected: Fingerprint,
+        /// What it is.
+        seen: Fingerprint,
+    },
+    /// Another release of lockkeeper made the expected one, in another way.
+    #[error(
+        "compare with fingerprint {expected}: this release makes them as {seen}; make it again with this release"
+    )]
+    OtherForm {
+        /// What it should be.
+        expected: Fingerprint,
+        /// What it is.
+        seen: Fingerprint,
+    },
 }
 
 impl fmt::Display for Fingerprint {
@@ -91,5 +139,10 @@ mod tests {
         }
         assert!(one.as_str().starts_with("s1:"));
         assert!(!one.is_comparable(&Fingerprint("s2:00".to_owned())));
+        let of_a = schema(&[("a", &[])]);
+        assert_eq!(of_a.fingerprint().check(&of_a), Ok(()));
+        let told = |expected: Fingerprint| expected.check(&of_a).unwrap_err().to_string();
+        assert!(told(one).starts_with("find the expected schema"));
+        assert!(told(Fingerprint("s2:00".to_owned())).contains("make it again"));
     }
 }

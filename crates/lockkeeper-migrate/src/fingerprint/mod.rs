@@ -24,6 +24,6 @@ pub mod schema;
 
 pub use diff::{Change, Difference, PropertyChange, SchemaDiff, diff};
 pub use file::{SchemaFileError, parse as parse_schema, read as read_schema};
-pub use hash::Fingerprint;
+pub use hash::{Fingerprint, Mismatch};
 pub(crate) use own::is_left_out;
 pub use schema::{Builder, Kind, ObjectName, Properties, Schema};

@@ -34,6 +34,12 @@ pub(crate) trait Fixture: Send + Sync + Sized {
     /// Whether an application's statement was refused because of the fence.
     fn is_fenced(&self, refusal: &Refusal) -> bool;
 
+    /// Lets the owning role make scratch databases.
+    fn allow_clones(&self);
+
+    /// The scratch databases that are there, of all tests.
+    fn clones(&self) -> Vec<String>;
+
     /// Whether `close` is durable by itself. On SQLite the file says nothing of a fence until it is over.
     fn closes_durably(&self) -> bool {
         self.dialect() != Dialect::Sqlite

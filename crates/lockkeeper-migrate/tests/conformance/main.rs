@@ -25,9 +25,11 @@ mod postgres_checks;
 mod postgres_doctor;
 mod postgres_ledgers;
 mod postgres_pooler;
+mod postgres_rehearsal;
 mod postgres_scripts;
 mod real_sqlx;
 mod refusals;
+mod rehearsal;
 mod schema;
 mod sqlite;
 mod standalone;
@@ -132,6 +134,16 @@ macro_rules! common_rules {
                 what_an_opened_fence_left_is_dropped_when_told,
                 a_copys_gate_row_is_adopted_when_told,
             ],
+            rehearsal: [
+                a_rehearsal_tells_what_the_target_will_be,
+                a_down_that_does_not_restore_is_told,
+                a_migration_that_fails_is_told,
+                a_stopped_rehearsal_leaves_no_clone,
+                what_a_killed_rehearsal_left_is_dropped,
+                rows_are_cloned_and_counted_when_asked_for,
+                locks_and_rewrites_are_told,
+                what_reaches_beyond_the_clone_is_refused,
+            ],
             refusals: [
                 an_unreachable_server_is_named_without_secrets,
                 a_wrong_login_is_named_without_secrets,
@@ -201,6 +213,10 @@ mod on_postgres {
             locks_and_transactions_that_nobody_ends_are_named,
             a_superuser_application_is_told,
             a_barrier_without_its_gate_is_an_error,
+        ],
+        postgres_rehearsal: [
+            a_role_that_may_not_make_databases_gets_the_statement,
+            an_index_built_concurrently_is_measured,
         ],
         journal: [
             an_index_is_built_concurrently,

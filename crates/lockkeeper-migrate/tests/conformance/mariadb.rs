@@ -67,6 +67,17 @@ impl Fixture for MariaDbFixture {
         Box::new(MySession(options.connect().await.unwrap()))
     }
 
+    fn allow_clones(&self) {
+        let grant = "GRANT ALL ON `lockkeeper\\_rehearsal\\_%`.* TO app@'%'";
+        tokio::task::block_in_place(|| self.server.sql("", grant)).unwrap();
+    }
+
+    fn clones(&self) -> Vec<String> {
+        let list = "SHOW DATABASES LIKE 'lockkeeper_rehearsal_%'";
+        let names = tokio::task::block_in_place(|| self.server.sql("", list)).unwrap();
+        names.lines().map(str::to_owned).collect()
+    }
+
     fn is_fenced(&self, refusal: &Refusal) -> bool {
         // Told apart by its state; the message has the hint, because the protocol knows no other place for one.
         refusal.code == "LK001" && refusal.message.contains("retry when the gate is open")

@@ -88,6 +88,16 @@ impl Fixture for PostgresFixture {
         Box::new(self.app().await)
     }
 
+    fn allow_clones(&self) {
+        tokio::task::block_in_place(|| self.server.sql("postgres", "ALTER ROLE app CREATEDB")).unwrap();
+    }
+
+    fn clones(&self) -> Vec<String> {
+        let list = "SELECT datname FROM pg_database WHERE datname LIKE 'lockkeeper_rehearsal_%'";
+        let names = tokio::task::block_in_place(|| self.server.sql("postgres", list)).unwrap();
+        names.lines().map(str::to_owned).collect()
+    }
+
     fn is_fenced(&self, refusal: &Refusal) -> bool {
         refusal.code == "LK001"
     }

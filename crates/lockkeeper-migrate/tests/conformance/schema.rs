@@ -8,7 +8,7 @@ use crate::fixture::Fixture;
 use crate::support::{G1, apply, fenced, standalone, take};
 
 /// The schema that the tests change: one object of as many kinds as the dialect has.
-fn base(dialect: Dialect) -> &'static [&'static str] {
+pub(crate) fn base(dialect: Dialect) -> &'static [&'static str] {
     match dialect {
         Dialect::Postgres => &[
             "CREATE TYPE mood AS ENUM ('sad', 'glad')",

@@ -55,6 +55,17 @@ impl Fixture for SqliteFixture {
         Box::new(SqliteSession(options.connect().await.unwrap()))
     }
 
+    fn allow_clones(&self) {}
+
+    fn clones(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.folder.path()).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names
+            .filter(|name| name.contains("lockkeeper_rehearsal_"))
+            .map(|name| name.trim_end_matches(".owner").to_owned())
+            .collect()
+    }
+
     fn is_fenced(&self, refusal: &Refusal) -> bool {
         refusal.message.contains("database is locked")
     }

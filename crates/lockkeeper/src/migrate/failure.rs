@@ -6,6 +6,7 @@ use lockkeeper_migrate::dsn::DsnError;
 use lockkeeper_migrate::dump_tools::ToolError;
 use lockkeeper_migrate::engine::EngineError;
 use lockkeeper_migrate::plan::PlanError;
+use lockkeeper_migrate::rehearse::RehearseError;
 use lockkeeper_migrate::source::SourceError;
 
 use crate::exit::{Exit, Failure};
@@ -149,4 +150,22 @@ fn with_sources(error: &dyn std::error::Error) -> String {
         source = error.source();
     }
     text
+}
+
+pub(super) fn of_rehearsal(error: RehearseError) -> Failure {
+    match error {
+        RehearseError::Engine(error) => of_engine(*error),
+        RehearseError::Db(error) => of_db(error),
+        RehearseError::Take(error) => of_take(error),
+        RehearseError::Beyond { .. } => Failure::usage(error).hint(
+            "take them out of the migrations, or run them in the rehearsal too with --allow-server-wide",
+        ),
+        RehearseError::OtherDialect { .. } => Failure::usage(error),
+        RehearseError::GateClosed { .. } => Failure::new(Exit::WrongState, error),
+        RehearseError::Stopped => Failure::new(Exit::EndedOtherwise, error),
+        RehearseError::Tool(_)
+        | RehearseError::Io { .. }
+        | RehearseError::UnknownRelease { .. }
+        | RehearseError::NotDropped { .. } => Failure::new(Exit::Error, error),
+    }
 }

@@ -17,6 +17,7 @@
 //! | `naming` | what the next migration of a directory is called |
 //! | `plan_text`, `plan_view` | a plan as a person, and as a program reads it |
 //! | `diff_text` | how two schemas differ, as a person reads it |
+//! | `rehearsal_text` | a rehearsal's report as a person reads it |
 //! | `progress` | what is going on, on standard error |
 //! | `stop` | stopping a run by a signal or a time limit |
 //! | `failure` | which exit code and hint an error gets |
@@ -39,6 +40,7 @@ mod plan_view;
 mod progress;
 mod protect;
 mod recording;
+mod rehearsal_text;
 mod sql;
 mod stop;
 mod summary;

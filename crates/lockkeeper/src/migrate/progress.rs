@@ -74,6 +74,8 @@ impl Observer for Reporter {
                 self.say(&format!("waiting for {what}{who}"));
             }
             Event::Ended(blocker) => self.say(&format!("ended {blocker}")),
+            // A rehearsal's report shows them.
+            Event::Measured(_) => {}
             Event::Notice(notice) => self.say(&format!("{}: {}", notice.severity, notice.message)),
         }
     }

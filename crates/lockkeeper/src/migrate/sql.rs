@@ -4,8 +4,8 @@ use clap::{Args, Subcommand};
 
 use super::flags::{Common, DsnArg};
 use super::verbs::{
-    accept_edit, adopt, backup, baseline, create, diff, doctor, down, lint, new, plan, redo, resolve,
-    restore, status, up, up_to, validate, wait,
+    accept_edit, adopt, backup, baseline, create, diff, doctor, down, lint, new, plan, redo, rehearse,
+    resolve, restore, status, up, up_to, validate, verify, wait,
 };
 use crate::exit::{self, Exit, Failure};
 
@@ -66,6 +66,10 @@ enum Verb {
     Lint(lint::LintArgs),
     /// Tell what is wrong with a database, and what to do about it
     Doctor(doctor::DoctorVerbArgs),
+    /// Apply what is pending to a clone, take it back, and apply it again (exit code 4 when that shows a problem)
+    Rehearse(rehearse::RehearseArgs),
+    /// Check ledger, verify scripts and schema of a live database; changes nothing (exit code 4 when something differs)
+    Verify(verify::VerifyArgs),
     /// Compare the database's schema with another one (exit code 4 when they differ)
     Diff(diff::DiffArgs),
     /// Say what became of a statement in doubt, when you have looked
@@ -103,6 +107,8 @@ impl Verb {
             Self::AcceptEdit(args) => args.run(common).await,
             Self::Validate(args) => args.run(common).await,
             Self::Lint(args) => args.run(common).await,
+            Self::Rehearse(args) => args.run(common).await,
+            Self::Verify(args) => args.run(common).await,
             Self::Diff(args) => args.run(common).await,
             Self::Resolve(args) => args.run(common).await,
         }

@@ -16,6 +16,7 @@ mod lint;
 mod many;
 mod new;
 mod prompts;
+mod rehearse;
 mod round_trip;
 mod schemas;
 mod servers;

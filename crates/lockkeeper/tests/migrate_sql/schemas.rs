@@ -48,6 +48,8 @@ fn results_have_the_shapes_that_are_documented() {
     folder.ok(&["up-to", "1", "--yes", "sqlite://other.db"]);
     check("diff", &json(&["diff", DSN, "--with", "sqlite://other.db"]));
     check("diff", &json(&["diff", DSN, "--with", DSN]));
+    check("rehearse", &json(&["rehearse", "sqlite://other.db"]));
+    check("verify", &json(&["verify", DSN]));
     check("new", &json(&["new", "more"]));
     folder.file("migrations/2_names.up.sql", "SELECT 3;");
     check("status", &json(&["status", DSN]));

@@ -10,6 +10,7 @@ use super::failure::{Failure, QUERY_INTERRUPTED};
 use super::hand::{Limits, MySqlHand};
 use super::journal::{Entry, Journal};
 use super::ledger::{self, Standing};
+use super::measure;
 use super::others;
 use super::target::seconds;
 use super::text::first_line;
@@ -245,6 +246,7 @@ impl Run<'_> {
         };
         self.observer.event(event);
         let hand = &mut *self.hand;
+        let measuring = measure::before(hand, statement).await?;
         let table = doubt::table_of(&statement.text);
         let wanted = table.as_deref().map_or(Wanted::Row, Wanted::Table);
         let limit = hand
@@ -257,8 +259,12 @@ impl Run<'_> {
             .over(wanted, limit, self.observer, hand.session.run(&statement.text))
             .await;
         self.seen = seen;
-        if let Err(failure) = result {
-            return Err(self.tell_cancelled(failure).await);
+        let rows = match result {
+            Ok(rows) => rows,
+            Err(failure) => return Err(self.tell_cancelled(failure).await),
+        };
+        if let Some(measuring) = measuring {
+            measure::after(self, index, statement, measuring, rows).await;
         }
         // The witness may have gone with them, and the barrier's triggers look for it at the next row.
         if statement.text.to_ascii_uppercase().contains("RELEASE_ALL_LOCKS") {

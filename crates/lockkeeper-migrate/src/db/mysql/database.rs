@@ -10,14 +10,15 @@ use super::gate::{self, Lock};
 use super::meta::Meta;
 use super::session::Session;
 use super::target::{Facts, Target, number};
-use super::{catalogue, ledger, others, preflight, take};
+use super::{catalogue, ledger, others, preflight, take, verify};
 use crate::db::{
     Blocker, Books, Claim, Database, DatabaseOptions, DbError, ExecutorId, Finding, Hand, Inspection,
-    Observer, TakeError,
+    Observer, TakeError, VerifyOutcome,
 };
 use crate::dialect::Dialect;
 use crate::dsn::Dsn;
 use crate::fingerprint::Schema;
+use crate::sql::Statement;
 
 /// How much longer than its patience a call may take before the server counts as silent.
 const SILENCE_LIMIT: Duration = Duration::from_secs(10);
@@ -101,6 +102,14 @@ impl Database for MySqlDatabase {
         let schema = catalogue::read(&mut session, &self.target, &facts).await;
         session.close().await;
         schema
+    }
+
+    async fn verify(&self, statements: &[Statement]) -> Result<VerifyOutcome, DbError> {
+        let (mut session, _) = self.session().await?;
+        session.run("SET SESSION TRANSACTION READ ONLY").await?;
+        let outcome = verify::verify(&mut session, &self.target, statements).await;
+        session.close().await;
+        outcome
     }
 
     async fn preflight(&self) -> Result<Vec<Finding>, DbError> {

@@ -14,6 +14,8 @@
 //! | `doubt`, `tokens`, `resolve` | after a crash: did a statement take effect, and what a person says about it |
 //! | `break_glass` | what a person may do without a fleet |
 //! | `verify` | verification scripts |
+//! | `scratch` | databases that live as long as one rehearsal |
+//! | `measure` | what each statement locks and writes anew |
 //! | `catalogue` | the schema, read from `information_schema` |
 //! | `preflight`, `grants` | what would stand in the way |
 //! | `upkeep`, `restore`, `examine` | row counts and records of backups; what goes around a restore; what `doctor` looks at |
@@ -39,11 +41,13 @@ mod grants;
 mod hand;
 mod journal;
 mod ledger;
+mod measure;
 mod meta;
 mod others;
 mod preflight;
 mod resolve;
 mod restore;
+mod scratch;
 mod session;
 mod stepwise;
 mod take;
@@ -57,3 +61,5 @@ mod watch;
 
 pub(super) use admin::MySqlAdmin;
 pub use database::MySqlDatabase;
+pub(crate) use scratch::names;
+pub(super) use scratch::{look, scratch_server};

@@ -8,13 +8,14 @@ use tokio::time::Instant;
 use super::hand::PgHand;
 use super::identity::Question;
 use super::ledger;
+use super::measure;
 use super::notices::Heard;
 use super::pieces::{Piece, pieces};
 use super::session::{ask, db_error, full_message, run};
 use super::watch::{Manner, Watch};
 use crate::db::retry::Tries;
 use crate::db::{
-    Applied, ApplyError, DatabaseOptions, DbError, Event, GateRow, LedgerWrite, Notice, Observer,
+    Applied, ApplyError, DatabaseOptions, DbError, Detail, Event, GateRow, LedgerWrite, Notice, Observer,
     ServerIdentity,
 };
 use crate::failpoint::{self, reach};
@@ -161,9 +162,7 @@ impl PgHand {
         }
         ledger::begin(&mut tx, &self.names, migration).await?;
         reach(failpoint::APPLY_BEGUN);
-        for piece in pieces(&script.text, &script.statements) {
-            run_piece(&mut tx, piece, &script.statements, migration.observer).await?;
-        }
+        run_all(&mut tx, migration, settings.detail).await?;
         reach(failpoint::APPLY_RAN);
         let last_line = script.statements.last().map_or(1, |s| s.line as usize);
         // Deferred constraints fail here rather than at the COMMIT, where the driver could not tell the reason.
@@ -199,6 +198,26 @@ impl PgHand {
                 let question = Question::find(&mut self.session.conn).await?;
                 Ok(self.question.insert(question).clone())
             }
+        }
+    }
+}
+
+/// Runs the statements of a script in the open transaction.
+async fn run_all(conn: &mut PgConnection, migration: &Run<'_>, detail: Detail) -> Result<(), Failure> {
+    let Run { script, observer, .. } = *migration;
+    match detail {
+        Detail::Plain => {
+            for piece in pieces(&script.text, &script.statements) {
+                run_piece(conn, piece, &script.statements, observer).await?;
+            }
+            Ok(())
+        }
+        Detail::Measured => {
+            let place = measure::Place {
+                script: &script.statements,
+                first: 0,
+            };
+            measure::run_statements(conn, &script.statements, place, observer).await
         }
     }
 }
@@ -284,7 +303,7 @@ async fn run_piece(
             rows,
         } => {
             tell(observer, all, index);
-            copy(conn, statement, rows).await
+            copy(conn, statement, rows).await.map(drop)
         }
     }
 }
@@ -315,14 +334,14 @@ async fn run_text(
 }
 
 /// Runs a COPY with the rows that stand in the file.
-async fn copy(conn: &mut PgConnection, statement: &Statement, rows: &str) -> Result<(), Failure> {
+async fn copy(conn: &mut PgConnection, statement: &Statement, rows: &str) -> Result<u64, Failure> {
     let copied = async {
         let mut copy = conn.copy_in_raw(&statement.text).await?;
         copy.send(rows.as_bytes()).await?;
         copy.finish().await
     };
     match copied.await {
-        Ok(_) => Ok(()),
+        Ok(rows) => Ok(rows),
         Err(error) => Err(refused(
             error,
             &statement.text,
@@ -389,12 +408,17 @@ fn newlines_before(text: &str, position: usize) -> usize {
 
 /// Runs one statement by itself.
 pub(super) async fn run_statement(conn: &mut PgConnection, statement: &Statement) -> Result<(), Failure> {
+    run_counted(conn, statement).await.map(drop)
+}
+
+/// The same; gives how many rows the server counted.
+pub(super) async fn run_counted(conn: &mut PgConnection, statement: &Statement) -> Result<u64, Failure> {
     if let Some(rows) = &statement.rows {
         return copy(conn, statement, &rows.text).await;
     }
     let query = sqlx::raw_sql(AssertSqlSafe(statement.text.clone()));
     match query.execute(conn).await {
-        Ok(_) => Ok(()),
+        Ok(done) => Ok(done.rows_affected()),
         Err(error) => Err(refused(
             error,
             &statement.text,

@@ -18,6 +18,8 @@
 //! | `resolve` | what a person says about a statement in doubt |
 //! | `ledger` | the ledger's rows |
 //! | `catalogue` | the schema, read from the system catalogues |
+//! | `scratch` | databases that live as long as one rehearsal |
+//! | `measure` | what each statement locked and wrote anew |
 //! | `notices` | what the server says beside its answers |
 //! | `break_glass` | what a person may do without a fleet |
 //! | `verify`, `clean_up`, `preflight` | the rest of the port |
@@ -39,6 +41,7 @@ mod hand;
 mod identity;
 mod journal;
 mod ledger;
+mod measure;
 mod notices;
 mod pieces;
 mod preflight;
@@ -46,6 +49,7 @@ mod raise;
 mod resolve;
 mod restore;
 mod schema;
+mod scratch;
 mod session;
 mod shape;
 mod stepwise;
@@ -56,6 +60,7 @@ mod verify;
 mod watch;
 
 pub(super) use admin::PostgresAdmin;
+pub(super) use scratch::{look, scratch_server};
 
 use std::fmt;
 use std::time::Duration;
@@ -69,12 +74,13 @@ use self::hand::PgHand;
 use self::session::{Connector, Session};
 use super::{
     Blocker, Books, Claim, Database, DatabaseOptions, DbError, ExecutorId, Finding, Hand, Inspection,
-    Observer, TakeError,
+    Observer, TakeError, VerifyOutcome,
 };
 use crate::dialect::Dialect;
 use crate::dsn::Dsn;
 use crate::fingerprint::Schema;
 use crate::ledger::{LedgerChoice, LedgerEntry};
+use crate::sql::Statement;
 
 /// A PostgreSQL database.
 pub struct Postgres {
@@ -116,6 +122,18 @@ impl Database for Postgres {
         let schema = catalogue::read(&mut session.conn).await;
         session.close().await;
         schema
+    }
+
+    async fn verify(&self, statements: &[Statement]) -> Result<VerifyOutcome, DbError> {
+        let mut session = self.connector.connect().await?;
+        let read_only = session::run(&mut session.conn, "SET default_transaction_read_only = on").await;
+        let limit = self.connector.settings.statement_timeout;
+        let outcome = match read_only {
+            Ok(()) => verify::verify(&mut session.conn, statements, limit).await,
+            Err(error) => Err(error),
+        };
+        session.close().await;
+        outcome
     }
 
     async fn preflight(&self) -> Result<Vec<Finding>, DbError> {

@@ -14,11 +14,12 @@ use super::hand::PgHand;
 use super::identity::Question;
 use super::journal::{self, Mark, State};
 use super::ledger;
+use super::measure;
 use super::session::{db_error, run};
 use super::units::{Unit, UnitKind, units};
 use super::watch::{Manner, Watch};
 use crate::db::retry::Tries;
-use crate::db::{ApplyError, DbError};
+use crate::db::{ApplyError, DbError, Detail};
 use crate::failpoint::{self, reach};
 use crate::sql::Statement;
 
@@ -165,8 +166,19 @@ impl PgHand {
             .hold(&mut tx, &self.names, settings.lock_timeout)
             .await?;
         set_limits(&mut tx, settings).await?;
-        for statement in unit.statements {
-            run_statement(&mut tx, statement).await?;
+        match settings.detail {
+            Detail::Plain => {
+                for statement in unit.statements {
+                    run_statement(&mut tx, statement).await?;
+                }
+            }
+            Detail::Measured => {
+                let place = measure::Place {
+                    script: &migration.script.statements,
+                    first: unit.first,
+                };
+                measure::run_statements(&mut tx, unit.statements, place, migration.observer).await?;
+            }
         }
         let settled: Result<(), DbError> = async {
             if let Some(barrier) = &self.barrier {
@@ -188,7 +200,7 @@ impl PgHand {
         reach(failpoint::JOURNAL_STARTED);
         let session_limits = limits("SET", &self.connector.settings);
         run(&mut self.session.conn, session_limits).await?;
-        let outcome = run_statement(&mut self.session.conn, unit.last()).await;
+        let outcome = self.bare_statement(migration, unit).await;
         if let Err(Failure::Statement(_)) = &outcome
             && !leaves_traces(unit.last())
         {
@@ -205,6 +217,20 @@ impl PgHand {
         self.mark_in_transaction(migration, unit, State::Done).await?;
         reach(failpoint::JOURNAL_DONE);
         Ok(())
+    }
+
+    async fn bare_statement(&mut self, migration: &Run<'_>, unit: &Unit<'_>) -> Result<(), Failure> {
+        match self.connector.settings.detail {
+            Detail::Plain => run_statement(&mut self.session.conn, unit.last()).await,
+            Detail::Measured => {
+                let watcher = measure::Watcher {
+                    connector: &self.connector,
+                    executor: &self.terms.executor,
+                };
+                let conn = &mut self.session.conn;
+                measure::run_bare(conn, unit.last(), unit.first, watcher, migration.observer).await
+            }
+        }
     }
 
     /// Writes a journal row under the claim; and while a fence is on, bars what the statement left unbarred.

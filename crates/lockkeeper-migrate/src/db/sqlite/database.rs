@@ -10,15 +10,16 @@ use super::book::ToolTable;
 use super::ledger::Book;
 use super::lock::Wait;
 use super::session::{self, Mode, Session};
-use super::{catalogue, gate, holders, ledger, meta, take, witness};
+use super::{catalogue, gate, holders, ledger, meta, take, verify, witness};
 use crate::db::types::other_ledgers_literals;
 use crate::db::{
     Blocker, Books, Claim, Database, DatabaseOptions, DbError, ExecutorId, Finding, FindingLevel, Hand,
-    Inspection, Observer, ServerIdentity, Silent, TakeError,
+    Inspection, Observer, ServerIdentity, Silent, TakeError, VerifyOutcome,
 };
 use crate::dialect::Dialect;
 use crate::fingerprint::Schema;
 use crate::ledger::LedgerEntry;
+use crate::sql::Statement;
 
 /// One SQLite file. Opens sessions on demand.
 #[derive(Debug, Clone)]
@@ -189,6 +190,17 @@ impl Database for SqliteDatabase {
         };
         session.close().await?;
         Ok(found)
+    }
+
+    async fn verify(&self, statements: &[Statement]) -> Result<VerifyOutcome, DbError> {
+        self.check_file()?;
+        // This one refuses every change by itself.
+        let session = self.look().await?;
+        session.execute("BEGIN").await?;
+        let outcome = verify::run(&session, statements, self.options.statement_timeout).await;
+        session.execute("ROLLBACK").await?;
+        session.close().await?;
+        outcome
     }
 
     async fn preflight(&self) -> Result<Vec<Finding>, DbError> {

@@ -15,6 +15,8 @@
 //! | `hand` | the one session that changes it |
 //! | `run` | one migration: in one transaction, or journalled |
 //! | `verify` | what a verification script says |
+//! | `scratch` | files that live as long as one rehearsal |
+//! | `measure` | what each statement writes anew, and how many rows it changes |
 //! | `catalogue` | the schema, read from `sqlite_schema` |
 //! | `ledger`, `journal` | their rows |
 //! | `gate` | the gate row |
@@ -36,9 +38,11 @@ mod holders;
 mod journal;
 mod ledger;
 mod lock;
+mod measure;
 mod meta;
 mod restore;
 mod run;
+mod scratch;
 mod session;
 mod take;
 mod upkeep;
@@ -46,3 +50,5 @@ mod verify;
 mod witness;
 
 pub use database::SqliteDatabase;
+pub(crate) use scratch::copy_schema;
+pub(super) use scratch::scratch_server;

@@ -6,8 +6,8 @@ use tokio::time::Instant;
 
 use super::hand::SqliteHand;
 use super::journal::{self, Journal};
-use super::{gate, ledger, session};
-use crate::db::{Applied, ApplyError, DbError, Event, LedgerWrite, Observer};
+use super::{gate, ledger, measure, session};
+use crate::db::{Applied, ApplyError, DbError, Detail, Event, LedgerWrite, Observer};
 use crate::failpoint::{self, reach};
 use crate::source::{Direction, Script, TransactionMode};
 use crate::sql::{Statement, StatementKind, TransactionVerb};
@@ -84,9 +84,7 @@ impl Job<'_> {
         for (at, statement) in self.script.statements.iter().enumerate() {
             if !is_own_transaction(statement) {
                 self.tell(at, statement);
-                let limit = hand.options.statement_timeout;
-                hand.session
-                    .execute_within(&statement.text, limit)
+                self.execute(hand, at, statement)
                     .await
                     .map_err(|e| rolled_back(statement, e))?;
             }
@@ -194,9 +192,8 @@ impl Job<'_> {
         reach(failpoint::JOURNAL_STARTING);
         hand.begin_step(self.observer).await?;
         reach(failpoint::JOURNAL_STARTED);
-        let limit = hand.options.statement_timeout;
         let ran = async {
-            hand.session.execute_within(&statement.text, limit).await?;
+            self.execute(hand, at, statement).await?;
             journal::record(&hand.session, self.write, at, statement).await
         }
         .await;
@@ -220,6 +217,18 @@ impl Job<'_> {
             message: "stopped before this statement".to_owned(),
             done,
             total: self.script.statements.len(),
+        }
+    }
+
+    async fn execute(&self, hand: &SqliteHand, at: usize, statement: &Statement) -> Result<(), DbError> {
+        let limit = hand.options.statement_timeout;
+        match hand.options.detail {
+            Detail::Plain => hand.session.execute_within(&statement.text, limit).await,
+            Detail::Measured => {
+                let measurement = measure::run(&hand.session, at, statement, limit).await?;
+                self.observer.event(Event::Measured(measurement));
+                Ok(())
+            }
         }
     }
 

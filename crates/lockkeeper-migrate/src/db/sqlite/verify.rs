@@ -30,6 +30,8 @@ pub(super) async fn run(
                     statement.line
                 )));
             }
+            // A look may change nothing.
+            Err(DbError::Permission { what, .. }) => return Ok(failed(statement, &what)),
             Err(error) => return Err(error),
         }
     }

@@ -68,7 +68,7 @@ impl DatabaseArgs {
         ) {
             (None, _, false, None) => Ok(None),
             (Some(dsn), None, false, None) => Ok(Some(dsn.clone())),
-            (None, _, true, None) => of_environment().map(Some),
+            (None, _, true, None) => of_variable(DSN_VARIABLE).map(Some),
             (None, _, false, Some(file)) => of_file(file).map(Some),
             _ => {
                 let failure = Failure::usage("the database was named more than once");
@@ -78,11 +78,12 @@ impl DatabaseArgs {
     }
 }
 
-fn of_environment() -> Result<String, Failure> {
-    env::var(DSN_VARIABLE)
+/// The DSN that an environment variable holds.
+pub(in crate::migrate) fn of_variable(name: &str) -> Result<String, Failure> {
+    env::var(name)
         .ok()
         .filter(|dsn| !dsn.is_empty())
-        .ok_or_else(|| Failure::usage(format!("the environment variable {DSN_VARIABLE} is not set")))
+        .ok_or_else(|| Failure::usage(format!("the environment variable {name} is not set")))
 }
 
 /// A configuration file, of which only this key concerns us: it usually is the application's own.

@@ -21,7 +21,7 @@ mod version;
 pub(super) use answer::AnswerArgs;
 pub(super) use backup::{BackupArgs, DEFAULT_LIMIT, Protection};
 pub(super) use change::{ChangeArgs, Intent};
-pub(super) use database::{DatabaseArgs, DsnArg};
+pub(super) use database::{DatabaseArgs, DsnArg, of_variable};
 pub(super) use limits::LimitArgs;
 pub(super) use source::SourceArgs;
 pub(super) use version::{version, version_or_none};

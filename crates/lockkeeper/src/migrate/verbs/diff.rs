@@ -8,7 +8,7 @@ use lockkeeper_migrate::fingerprint::{self, Fingerprint, Schema, SchemaDiff};
 use serde::Serialize;
 
 use crate::exit::{Exit, Failure};
-use crate::migrate::flags::{Common, DsnArg};
+use crate::migrate::flags::{Common, DsnArg, of_variable};
 use crate::migrate::job::Missing;
 use crate::migrate::{diff_text, failure};
 use crate::output;
@@ -100,12 +100,7 @@ impl ReferenceArgs {
     fn other_dsn(&self) -> Result<Option<String>, Failure> {
         match (&self.with, &self.with_env) {
             (Some(dsn), _) => Ok(Some(dsn.clone())),
-            (None, Some(name)) => match std::env::var(name) {
-                Ok(dsn) if !dsn.is_empty() => Ok(Some(dsn)),
-                _ => Err(Failure::usage(format!(
-                    "the environment variable {name} is not set"
-                ))),
-            },
+            (None, Some(name)) => of_variable(name).map(Some),
             (None, None) => Ok(None),
         }
     }
