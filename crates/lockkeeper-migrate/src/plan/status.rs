@@ -1,7 +1,6 @@
 //! How each version stands.
 
 use std::cmp::Ordering;
-use std::sync::Arc;
 
 use lockkeeper_core::version::SchemaVersion;
 use serde::{Deserialize, Serialize};
@@ -9,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::matched::{Matched, Place};
 use crate::ledger::resolve::resolve;
 use crate::ledger::{EntryState, How, LedgerEntry};
-use crate::source::MigrationSet;
+use crate::source::{MigrationKind, MigrationSet};
 
 /// One version of source or ledger, and how it stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -50,11 +49,10 @@ pub fn status(set: &MigrationSet, ledger: &[LedgerEntry]) -> Vec<StatusRow> {
         .places()
         .map(|place| row(&matched, &place))
         .collect::<Vec<_>>();
-    let replaced = set
-        .migrations
-        .iter()
-        .filter(|m| !matched.places().any(|place| Arc::ptr_eq(place.migration, m)));
-    for (at, migration) in replaced.enumerate() {
+    // A baseline stands for the lowest ones.
+    let counted = matched.places().filter(|place| place.migration.kind != MigrationKind::Baseline);
+    let below = set.migrations.len() - counted.count();
+    for (at, migration) in set.migrations[..below].iter().enumerate() {
         let row = StatusRow {
             version: migration.version.clone(),
             name: migration.name.clone(),

@@ -98,14 +98,6 @@ pub enum SourceError {
         /// Its name.
         name: String,
     },
-    /// The file is a Go template.
-    #[error("read {}:{line}: Go templates in migrations are not supported; render the file first", path.display())]
-    Template {
-        /// The file.
-        path: PathBuf,
-        /// The line of the first `{{`, counted from 1.
-        line: u32,
-    },
     /// The file is not SQL.
     #[error("run {}: migrations in {language} are not supported; write it as SQL", path.display())]
     NotSql {

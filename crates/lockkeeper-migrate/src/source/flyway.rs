@@ -1,6 +1,7 @@
 //! Flyway: `V1.2__create_users.sql`, `U1.2__create_users.sql` that undoes it, `R__views.sql` that runs again when
 //! it changed, and `B3__all.sql` that stands for everything up to version 3 on an empty database.
 
+use std::collections::{BTreeMap, btree_map as map};
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
@@ -126,12 +127,15 @@ struct File {
     sidecar: Sidecar,
 }
 
+/// Files by what tells their versions apart.
+type ByVersion = BTreeMap<Vec<String>, File>;
+
 #[derive(Debug, Default)]
 struct Files {
-    versioned: Vec<File>,
-    undos: Vec<File>,
-    repeatables: Vec<File>,
-    baselines: Vec<File>,
+    versioned: ByVersion,
+    undos: ByVersion,
+    repeatables: ByVersion,
+    baselines: ByVersion,
 }
 
 impl Files {
@@ -149,20 +153,23 @@ impl Files {
             Prefix::Repeatable => (&mut self.repeatables, Direction::Up),
             Prefix::Baseline => (&mut self.baselines, Direction::Up),
         };
-        if let Some(first) = files.iter().find(|f| same(&f.name.version, &name.version)) {
-            return Err(SourceError::DuplicateVersion {
-                version: name.version,
+        let second = entry.path.clone();
+        match files.entry(key(&name.version)) {
+            map::Entry::Occupied(first) => Err(SourceError::DuplicateVersion {
+                version: first.get().name.version.clone(),
                 direction,
-                first: first.path.clone(),
-                second: entry.path.clone(),
-            });
+                first: first.get().path.clone(),
+                second,
+            }),
+            map::Entry::Vacant(place) => {
+                place.insert(File {
+                    path: second,
+                    name,
+                    sidecar,
+                });
+                Ok(None)
+            }
         }
-        files.push(File {
-            path: entry.path.clone(),
-            name,
-            sidecar,
-        });
-        Ok(None)
     }
 
     fn into_migrations(
@@ -171,18 +178,14 @@ impl Files {
         context: &Context<'_>,
         found: &mut Found,
     ) -> Result<(), SourceError> {
-        for file in self.versioned {
-            let undo = self
-                .undos
-                .iter()
-                .position(|u| same(&u.name.version, &file.name.version));
-            let undo = undo.map(|at| self.undos.swap_remove(at));
+        for (key, file) in self.versioned {
+            let undo = self.undos.remove(&key);
             let down = undo.map(|undo| script(&undo, dialect, context)).transpose()?;
             found
                 .migrations
                 .push(migration(file, MigrationKind::Versioned, down, dialect, context)?);
         }
-        for file in self.repeatables {
+        for file in self.repeatables.into_values() {
             found.migrations.push(migration(
                 file,
                 MigrationKind::Repeatable,
@@ -191,12 +194,12 @@ impl Files {
                 context,
             )?);
         }
-        for file in self.baselines {
+        for file in self.baselines.into_values() {
             found
                 .baselines
                 .push(migration(file, MigrationKind::Baseline, None, dialect, context)?);
         }
-        let alone = self.undos.iter();
+        let alone = self.undos.values();
         found
             .skipped
             .extend(alone.map(|undo| Skipped::new(&undo.path, "there is no migration for it to undo")));
@@ -204,9 +207,17 @@ impl Files {
     }
 }
 
-/// `1` and `1.0` are one version.
-fn same(a: &SchemaVersion, b: &SchemaVersion) -> bool {
-    Layout::Flyway.order().compare(a, b) == Some(std::cmp::Ordering::Equal)
+/// `1`, `01` and `1.0` are one version.
+fn key(version: &SchemaVersion) -> Vec<String> {
+    if version.is_repeatable() {
+        return vec![version.to_string()];
+    }
+    let parts = version.as_str().split('.');
+    let mut parts = parts.map(|part| part.trim_start_matches('0').to_owned()).collect::<Vec<_>>();
+    while parts.last().is_some_and(String::is_empty) {
+        parts.pop();
+    }
+    parts
 }
 
 fn migration(

@@ -212,7 +212,18 @@ impl Script {
         values: &BTreeMap<String, String>,
     ) -> Result<Self, SourceError> {
         let replaced = placeholders::replace(path, text, values)?;
-        let script = Self::build(path, replaced, Checksum::of(text), dialect, rule)?;
+        Self::rendered(path, text, replaced, dialect, rule)
+    }
+
+    /// Splits what became of `text`, which is what counts for edits.
+    pub(super) fn rendered(
+        path: &Path,
+        text: &str,
+        rendered: String,
+        dialect: Dialect,
+        rule: &FileRule,
+    ) -> Result<Self, SourceError> {
+        let script = Self::build(path, rendered, Checksum::of(text), dialect, rule)?;
         Ok(Self {
             original: Some(text.to_owned()),
             ..script

@@ -9,6 +9,7 @@
 //! | [`options`] | what is asked of a source beside its directories |
 //! | `pop`, `golang_migrate`, `goose`, `dbmate`, `sqlx`, `refinery`, `flyway`, `diesel` | one reader per layout, behind [`Reader`] |
 //! | `flyway_conf`, `placeholders`, `interpolate` | Flyway's sidecars and placeholders; goose's variables |
+//! | `go_template` | pop's templates, as far as they follow from the dialect |
 //! | `pairs` | up and down files of one version |
 //! | `section` | the part of a file that is one direction's script |
 //! | `programs` | migrations that only the origin tool can run |
@@ -31,6 +32,7 @@ pub mod error;
 mod files;
 mod flyway;
 mod flyway_conf;
+mod go_template;
 mod golang_migrate;
 mod goose;
 mod interpolate;
@@ -173,5 +175,7 @@ fn in_order(layout: Layout, found: Found, out_of_order: OutOfOrder) -> Migration
     }
 }
 
+#[cfg(test)]
+mod bad_input_tests;
 #[cfg(test)]
 mod tests;

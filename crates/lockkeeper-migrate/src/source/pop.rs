@@ -1,7 +1,7 @@
 //! pop, as Kratos uses it: `20150100000001000000_networks.postgres.autocommit.up.sql`.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use lockkeeper_core::version::SchemaVersion;
@@ -10,7 +10,9 @@ use regex::Regex;
 use super::files::{Entry, line_of, read_text};
 use super::migration::{MigrationKind, Script};
 use super::transaction::FileRule;
-use super::{Context, Direction, Found, Layout, Listing, Migration, Reach, Reader, Skipped, SourceError};
+use super::{
+    Context, Direction, Found, Layout, Listing, Migration, Reach, Reader, Skipped, SourceError, go_template,
+};
 use crate::dialect::Dialect;
 
 static FILE_NAME: LazyLock<Regex> = LazyLock::new(|| {
@@ -268,35 +270,20 @@ fn most_specific(variants: Variants, skipped: &mut Vec<Skipped>) -> Option<File>
 
 fn read(file: &File, dialect: Dialect) -> Result<Script, SourceError> {
     let text = read_text(&file.path)?;
-    refuse_template(&file.path, &text)?;
+    let rendered = go_template::render(&text, dialect).map_err(|(at, problem)| SourceError::Content {
+        path: file.path.clone(),
+        line: line_of(&text.as_bytes()[..at]),
+        problem,
+    })?;
     let rule = match file.name.autocommit {
         Autocommit::Yes => FileRule::AskedForNone {
             how: "its name says .autocommit",
         },
         Autocommit::No => FileRule::by_dialect(dialect),
     };
-    Script::of(&file.path, text, dialect, &rule)
-}
-
-/// Refuses a Go template, whose text is not what pop would run. Nested braces of arrays and JSON are none.
-fn refuse_template(path: &Path, text: &str) -> Result<(), SourceError> {
-    match text
-        .match_indices("{{")
-        .find(|(at, _)| is_action(&text[at + 2..]))
-    {
-        Some((at, _)) => Err(SourceError::Template {
-            path: path.to_owned(),
-            line: line_of(&text.as_bytes()[..at]),
-        }),
-        None => Ok(()),
+    if rendered == text {
+        Script::of(&file.path, text, dialect, &rule)
+    } else {
+        Script::rendered(&file.path, &text, rendered, dialect, &rule)
     }
-}
-
-/// Whether what follows `{{` can be a template's action: a word, field, variable, string, comment or bracket
-/// first, and no further brace before `}}`.
-fn is_action(rest: &str) -> bool {
-    let Some(end) = rest.find("}}") else { return false };
-    let action = rest[..end].trim_start_matches('-').trim_start();
-    let starts = |c: char| c.is_ascii_alphabetic() || matches!(c, '.' | '$' | '"' | '`' | '(' | '/');
-    action.starts_with(starts) && !action.contains(['{', '}'])
 }

@@ -239,26 +239,20 @@ fn pop_leaves_fizz_alone_where_sql_stands_beside_it() {
 }
 
 #[test]
-fn a_go_template_is_refused_and_an_array_is_none() {
-    for (text, line) in [
-        ("SELECT 1;\nSELECT {{ .Parameters.x }};", Some(2)),
-        ("{{if .IsSQLite}}SELECT 1{{end}}", Some(1)),
-        ("\n\n{{- /* note */ -}}", Some(3)),
-        (
-            "SELECT '{{1,2},{3,4}}'::int[], '{{a,b},{c,d}}'::text[], '{{}}'",
-            None,
-        ),
-        ("SELECT '{\"a\":{\"b\":{}}}', '{{ open'", None),
-    ] {
-        let dir = Dir::of(&[("1_a.up.sql", text), ("1_a.down.sql", "")]);
-        let expected = line.map(|line| {
-            format!("read DIR/1_a.up.sql:{line}: Go templates in migrations are not supported; render the file first")
-        });
-        let found = load(&dir.dirs(), Some(Pop), Postgres)
-            .err()
-            .map(|e| dir.plain(&e.to_string()));
-        assert_eq!(found, expected, "{text}");
-    }
+fn a_go_template_is_rendered_where_the_dialect_decides() {
+    let text = "{{ if .IsSQLite }}SELECT 'lite';{{ else }}SELECT 'other';{{ end }}\nSELECT '{{1,2},{3,4}}';";
+    let dir = Dir::of(&[("1_a.up.sql", text), ("1_a.down.sql", "")]);
+    let up = |dialect| loaded(&dir, Pop, dialect).migrations[0].up.clone();
+    assert_eq!(up(Sqlite).statements[0].text, "SELECT 'lite'");
+    assert_eq!(up(Postgres).statements[0].text, "SELECT 'other'");
+    assert_eq!(up(Sqlite).checksum, up(Postgres).checksum);
+    assert_eq!(up(Sqlite).raw(), text);
+    dir.write("1_a.up.sql", b"SELECT 1;\nSELECT {{ .Parameters.x }};");
+    assert_eq!(
+        refused(&dir, Some(Pop), Postgres),
+        "read DIR/1_a.up.sql:2: {{ .Parameters.x }} of this Go template does not follow from the dialect alone; render \
+         the file first"
+    );
 }
 
 #[test]

@@ -57,7 +57,7 @@ fn one_version_is_there_once() {
     for (files, problem) in [
         (
             ["V1__a.sql", "V1.0__b.sql"],
-            "order migrations: version 1 (up) is there twice: DIR/V1.0__b.sql and DIR/V1__a.sql",
+            "order migrations: version 1.0 (up) is there twice: DIR/V1.0__b.sql and DIR/V1__a.sql",
         ),
         (
             ["R__a.sql", "x/R__a.sql"],
