@@ -50,7 +50,9 @@ pub fn status(set: &MigrationSet, ledger: &[LedgerEntry]) -> Vec<StatusRow> {
         .map(|place| row(&matched, &place))
         .collect::<Vec<_>>();
     // A baseline stands for the lowest ones.
-    let counted = matched.places().filter(|place| place.migration.kind != MigrationKind::Baseline);
+    let counted = matched
+        .places()
+        .filter(|place| place.migration.kind != MigrationKind::Baseline);
     let below = set.migrations.len() - counted.count();
     for (at, migration) in set.migrations[..below].iter().enumerate() {
         let row = StatusRow {

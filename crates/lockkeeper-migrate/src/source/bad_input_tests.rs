@@ -21,9 +21,12 @@ fn text(layout: Layout, sql: &str) -> String {
     match layout {
         Layout::Goose => format!("-- +goose Up\n{sql}"),
         Layout::Dbmate => format!("-- migrate:up\n{sql}\n-- migrate:down\n"),
-        Layout::Pop | Layout::GolangMigrate | Layout::Sqlx | Layout::Refinery | Layout::Flyway | Layout::Diesel => {
-            sql.to_owned()
-        }
+        Layout::Pop
+        | Layout::GolangMigrate
+        | Layout::Sqlx
+        | Layout::Refinery
+        | Layout::Flyway
+        | Layout::Diesel => sql.to_owned(),
     }
 }
 
@@ -31,7 +34,12 @@ fn text(layout: Layout, sql: &str) -> String {
 fn line(layout: Layout) -> u32 {
     match layout {
         Layout::Goose | Layout::Dbmate => 2,
-        Layout::Pop | Layout::GolangMigrate | Layout::Sqlx | Layout::Refinery | Layout::Flyway | Layout::Diesel => 1,
+        Layout::Pop
+        | Layout::GolangMigrate
+        | Layout::Sqlx
+        | Layout::Refinery
+        | Layout::Flyway
+        | Layout::Diesel => 1,
     }
 }
 
@@ -71,7 +79,11 @@ fn gaps_and_empty_scripts_are_no_fault() {
 fn ten_thousand_files_are_read() {
     each(|layout| {
         let dir = good(layout, 10_000);
-        assert_eq!(load(&dir.dirs(), Some(layout), Sqlite).unwrap().migrations.len(), 10_000, "{layout}");
+        assert_eq!(
+            load(&dir.dirs(), Some(layout), Sqlite).unwrap().migrations.len(),
+            10_000,
+            "{layout}"
+        );
     });
 }
 
@@ -91,15 +103,27 @@ fn a_bad_file_is_named_with_its_line() {
         );
 
         write(&dir, layout, 7, "SELECT 1;\nSELECT 'x';\n");
-        let bytes = fs::read(&path).unwrap().iter().map(|b| if *b == b'x' { 0xff } else { *b }).collect::<Vec<_>>();
+        let bytes = fs::read(&path)
+            .unwrap()
+            .iter()
+            .map(|b| if *b == b'x' { 0xff } else { *b })
+            .collect::<Vec<_>>();
         fs::write(&path, bytes).unwrap();
         let message = refused();
-        assert!(message.starts_with(&format!("read DIR/{name}:{at}: byte ")), "{layout}: {message}");
+        assert!(
+            message.starts_with(&format!("read DIR/{name}:{at}: byte ")),
+            "{layout}: {message}"
+        );
 
-        fs::File::create(&path).unwrap().set_len(200 * 1024 * 1024).unwrap();
+        fs::File::create(&path)
+            .unwrap()
+            .set_len(200 * 1024 * 1024)
+            .unwrap();
         assert_eq!(
             refused(),
-            format!("read DIR/{name}: it has 209715200 bytes, more than the 67108864 that a migration may have")
+            format!(
+                "read DIR/{name}: it has 209715200 bytes, more than the 67108864 that a migration may have"
+            )
         );
 
         // Tests may run as root, who can read everything: a link to nowhere cannot be read by anybody.
@@ -116,7 +140,10 @@ fn a_version_that_is_there_twice_is_refused() {
         let again = file(layout, 3).replacen("_a", "_b", 1);
         dir.write(&again, text(layout, "SELECT 1;").as_bytes());
         let message = refused(&dir, Some(layout), Sqlite);
-        assert!(message.starts_with("order migrations: version 3 (up) is there twice: "), "{layout}: {message}");
+        assert!(
+            message.starts_with("order migrations: version 3 (up) is there twice: "),
+            "{layout}: {message}"
+        );
     });
 }
 

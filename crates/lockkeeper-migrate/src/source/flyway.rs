@@ -213,7 +213,9 @@ fn key(version: &SchemaVersion) -> Vec<String> {
         return vec![version.to_string()];
     }
     let parts = version.as_str().split('.');
-    let mut parts = parts.map(|part| part.trim_start_matches('0').to_owned()).collect::<Vec<_>>();
+    let mut parts = parts
+        .map(|part| part.trim_start_matches('0').to_owned())
+        .collect::<Vec<_>>();
     while parts.last().is_some_and(String::is_empty) {
         parts.pop();
     }

@@ -25,7 +25,10 @@ pub(super) fn render(text: &str, dialect: Dialect) -> Result<String, Wrong> {
         rest = after;
     }
     match open.last() {
-        Some(_) => Err((text.len(), "an {{ if }} of the template has no {{ end }}".to_owned())),
+        Some(_) => Err((
+            text.len(),
+            "an {{ if }} of the template has no {{ end }}".to_owned(),
+        )),
         None => Ok(out + rest),
     }
 }
@@ -101,7 +104,11 @@ fn evaluate(condition: &str, dialect: Dialect) -> Result<bool, String> {
     let words = words(condition).ok_or_else(|| not_static(condition))?;
     let mut rest = words.as_slice();
     let value = operand(&mut rest, dialect).ok_or_else(|| not_static(condition))?;
-    if rest.is_empty() { Ok(value) } else { Err(not_static(condition)) }
+    if rest.is_empty() {
+        Ok(value)
+    } else {
+        Err(not_static(condition))
+    }
 }
 
 /// One condition, and takes its words: a field, or `not`, `and`, `or`, `eq`, `ne` with what follows.
@@ -151,7 +158,10 @@ fn compare(rest: &mut &[String], dialect: Dialect) -> Option<bool> {
         Dialect::Sqlite => "sqlite3",
     };
     let mut equal = None;
-    while let Some(text) = rest.first().and_then(|word| word.strip_prefix('"')?.strip_suffix('"')) {
+    while let Some(text) = rest
+        .first()
+        .and_then(|word| word.strip_prefix('"')?.strip_suffix('"'))
+    {
         equal = Some(equal.unwrap_or(false) || text == name);
         *rest = &rest[1..];
     }
@@ -184,17 +194,32 @@ mod tests {
             ("SELECT 1", Sqlite, "SELECT 1"),
             ("{{ if .IsSQLite }}a{{ else }}b{{ end }}", Sqlite, "a"),
             ("{{ if .IsSQLite }}a{{ else }}b{{ end }}", Postgres, "b"),
-            ("{{if .IsSQLite}}a{{else if .IsPostgreSQL}}b{{else}}c{{end}}", Postgres, "b"),
+            (
+                "{{if .IsSQLite}}a{{else if .IsPostgreSQL}}b{{else}}c{{end}}",
+                Postgres,
+                "b",
+            ),
             ("{{if eq .Dialect \"mysql\"}}a{{end}}b", MySql, "ab"),
-            ("{{if eq .DialectDetails.Dialect \"mysql\" \"sqlite3\"}}a{{end}}b", Sqlite, "ab"),
+            (
+                "{{if eq .DialectDetails.Dialect \"mysql\" \"sqlite3\"}}a{{end}}b",
+                Sqlite,
+                "ab",
+            ),
             ("{{if ne .Dialect \"mysql\"}}a{{end}}", MySql, ""),
             ("{{if or .IsSQLite (not .IsCockroach)}}a{{end}}", Postgres, "a"),
             ("{{if and .IsSQLite .IsPostgreSQL}}a{{end}}", Sqlite, ""),
             ("x \n{{- if .IsSQLite -}}\n y {{- end }} z", Sqlite, "xy z"),
-            ("{{ if .IsSQLite }}{{ if .IsPostgreSQL }}a{{ end }}b{{ end }}", Postgres, ""),
+            (
+                "{{ if .IsSQLite }}{{ if .IsPostgreSQL }}a{{ end }}b{{ end }}",
+                Postgres,
+                "",
+            ),
             ("a{{/* note */}}b", Sqlite, "ab"),
-            ("SELECT '{{1,2},{3,4}}', '{{}}', '{\"a\":{\"b\":{}}}', '{{ open'", Sqlite,
-             "SELECT '{{1,2},{3,4}}', '{{}}', '{\"a\":{\"b\":{}}}', '{{ open'"),
+            (
+                "SELECT '{{1,2},{3,4}}', '{{}}', '{\"a\":{\"b\":{}}}', '{{ open'",
+                Sqlite,
+                "SELECT '{{1,2},{3,4}}', '{{}}', '{\"a\":{\"b\":{}}}', '{{ open'",
+            ),
         ] {
             assert_eq!(render(text, dialect).as_deref(), Ok(expected), "{text}");
         }
