@@ -95,7 +95,7 @@ fn a_bad_file_is_named_with_its_line() {
         let path = dir.path().join(&name);
         let refused = || refused(&dir, Some(layout), Sqlite);
 
-        write(&dir, layout, 7, "SELECT 1;\nSELECT 'open");
+        write(&dir, layout, 7, "SELECT 1;\nSELECT 'open;");
         let at = line(layout) + 1;
         assert_eq!(
             refused(),

@@ -44,8 +44,8 @@ impl Change<'_> {
             .map_err(failure::of_engine)?;
         check_identity(common, &prospect)?;
         let journey = match self.course {
-            Course::Up | Course::Down => Journey::straight(self.course, prospect.plan.clone()),
-            Course::Redo => Journey::there_and_back(prospect.plan.clone()),
+            Course::Up | Course::Down => Journey::straight(self.course, prospect.plan.clone(), job.set.order),
+            Course::Redo => Journey::there_and_back(prospect.plan.clone(), job.set.order),
         };
         match self.args.intent() {
             Intent::Show => show(common, &job, &prospect, &journey),
