@@ -66,9 +66,9 @@ enum Verb {
     Lint(lint::LintArgs),
     /// Tell what is wrong with a database, and what to do about it
     Doctor(doctor::DoctorVerbArgs),
-    /// Apply what is pending to a clone, take it back, and apply it again (exit code 4 when that shows a problem)
+    /// Try what is pending on a clone: up, down, up again (exit code 4 on a problem)
     Rehearse(rehearse::RehearseArgs),
-    /// Check ledger, verify scripts and schema of a live database; changes nothing (exit code 4 when something differs)
+    /// Check a live database: ledger, verify scripts, schema (exit code 4 on a difference)
     Verify(verify::VerifyArgs),
     /// Compare the database's schema with another one (exit code 4 when they differ)
     Diff(diff::DiffArgs),
