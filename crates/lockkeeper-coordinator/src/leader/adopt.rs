@@ -17,8 +17,8 @@ use tracing::{info, warn};
 
 use crate::clock::wall_now;
 use crate::leader::access;
+use crate::leader::recall::Recall;
 use crate::leader::run::Leader;
-use crate::leader::standing::Standing;
 use crate::leader::writer::{RecordChange, WriteError};
 use crate::records::{Stored, key};
 
@@ -108,10 +108,10 @@ async fn settle(leader: &Leader, spec: &TargetSpec) -> Result<(), AdoptError> {
     let inspection = database.inspect().await.map_err(|e| failed(e.to_string()))?;
     // Read after the look: a rollout closes the store's gate before the target's.
     let stored = leader.gate(&spec.name);
-    match (leader.standing(&spec.name, inspection.gate_row.as_ref()), &stored) {
-        (Standing::Ahead(seen), _) => Err(failed(format!("the target has seen {seen}"))),
-        (Standing::Known, Some(_)) => Ok(()),
-        (Standing::Known, None) | (Standing::Forgotten, _) => {
+    match (leader.recall(&spec.name, inspection.gate_row.as_ref()), &stored) {
+        (Recall::Ahead(seen), _) => Err(failed(format!("the target has seen {seen}"))),
+        (Recall::Known, Some(_)) => Ok(()),
+        (Recall::Known, None) | (Recall::Forgotten, _) => {
             adopt(leader, spec, database.as_ref(), inspection, stored).await
         }
     }

@@ -8,8 +8,8 @@ use lockkeeper_core::id::TargetName;
 use lockkeeper_core::spec::TargetSpec;
 
 use crate::leader::access;
+use crate::leader::recall::Recall;
 use crate::leader::run::Leader;
-use crate::leader::standing::Standing;
 use crate::leader::writer::{RecordChange, WriteError};
 use crate::records::{AdoptionRecord, Decision, key};
 
@@ -57,11 +57,11 @@ async fn look(leader: &Leader, spec: TargetSpec) -> Surveyed {
     let row = tokio::time::timeout(LOOK_TIMEOUT, row)
         .await
         .unwrap_or_else(|_| Err(format!("no answer within {} s", LOOK_TIMEOUT.as_secs())));
-    let standing = |row| leader.standing(&spec.name, row);
+    let recall = |row| leader.recall(&spec.name, row);
     Surveyed {
         ahead: row
             .as_ref()
-            .is_ok_and(|row| matches!(standing(row.as_ref()), Standing::Ahead(_))),
+            .is_ok_and(|row| matches!(recall(row.as_ref()), Recall::Ahead(_))),
         recorded: row.map(|row| {
             row.map(|row| row.leader_epoch)
                 .filter(|epoch| *epoch != LeaderEpoch::NONE)

@@ -6,7 +6,7 @@
 //! | [`access`] | a target's DSN, database and migrations, as the leader finds them |
 //! | [`adopt`] | the first gate of a declared target, and the gate of one that has seen more than the store |
 //! | [`generation`] | what the targets have seen, and a generation that is larger |
-//! | [`standing`] | whether a target is ahead of the store |
+//! | [`recall`] | what the store recalls of a target, and whether the target is ahead of it |
 //! | [`rollout`] | one rollout: waves |
 //! | [`target`] | one target of a rollout: commands of the state machine, carried out |
 //! | [`fence`] | closing, draining, raising the barrier |
@@ -17,9 +17,9 @@ pub mod access;
 pub mod adopt;
 pub mod fence;
 pub mod generation;
+pub mod recall;
 pub mod rollout;
 pub mod run;
-pub mod standing;
 pub mod target;
 pub mod waits;
 pub mod writer;

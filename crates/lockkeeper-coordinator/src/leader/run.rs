@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use crate::clock::Clock;
 use crate::leader::fence;
-use crate::leader::standing::Standing;
+use crate::leader::recall::Recall;
 use crate::leader::waits::Waits;
 use crate::leader::writer::{LeaderWriter, RecordChange, WriteError};
 use crate::leader::{adopt, rollout};
@@ -110,9 +110,9 @@ impl Leader {
         view.targets.get(target).map(|t| t.record.clone())
     }
 
-    /// How a target's row stands to this leader, and to what its store knows of the target.
+    /// What this leader's store recalls of what a target's row has seen.
     #[must_use]
-    pub fn standing(&self, target: &TargetName, row: Option<&GateRow>) -> Standing {
+    pub fn recall(&self, target: &TargetName, row: Option<&GateRow>) -> Recall {
         let known = {
             let view = self.view.borrow();
             let gate = view.gates.get(target).map(|gate| gate.record.epoch);
@@ -120,7 +120,7 @@ impl Leader {
             let retired = view.retired.get(target).map(|retired| retired.record);
             gate.max(retired).unwrap_or(GateEpoch::ZERO)
         };
-        Standing::of(row, known, self.writer.epoch(), self.id)
+        Recall::of(row, known, self.writer.epoch(), self.id)
     }
 
     /// Declared targets that have no gate yet.

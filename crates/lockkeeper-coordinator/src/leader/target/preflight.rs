@@ -5,7 +5,7 @@ use lockkeeper_migrate::db::{FindingLevel, NO_EPOCH_TABLE};
 use lockkeeper_migrate::{engine, plan};
 
 use super::{Step, TargetDriver};
-use crate::leader::standing::Standing;
+use crate::leader::recall::Recall;
 
 impl TargetDriver {
     pub(super) async fn preflight(&mut self) -> Step<Event> {
@@ -23,7 +23,7 @@ impl TargetDriver {
             .inspect()
             .await
             .map_err(|e| self.unreachable(&e.to_string()))?;
-        if let Standing::Ahead(seen) = self.leader.standing(self.name(), inspection.gate_row.as_ref()) {
+        if let Recall::Ahead(seen) = self.leader.recall(self.name(), inspection.gate_row.as_ref()) {
             return Ok(Event::NeedsPerson(format!("the target has seen {seen}")));
         }
         let findings = database

@@ -1,4 +1,4 @@
-//! Whether a target is ahead of the store.
+//! What the store recalls of a target, and whether the target is ahead of it.
 //!
 //! A store can be restored from an older copy, or rebuilt; then it hands out revisions again, and what it says about
 //! a target is old. The target's own gate row is the authority: a target that has seen more than the store is left
@@ -10,9 +10,9 @@ use lockkeeper_core::epoch::{GateEpoch, LeaderEpoch};
 use lockkeeper_migrate::db::GateRow;
 use uuid::Uuid;
 
-/// How a target's row stands to a leader and its store.
+/// What a leader's store recalls of what a target has seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub enum Recall {
     /// The store knows all that the target has seen.
     Known,
     /// The target has had fences that the store knows nothing of, before a person raised the generation.
@@ -55,15 +55,14 @@ impl fmt::Display for Seen {
     }
 }
 
-impl Standing {
+impl Recall {
     /// Compares a target's row with `store`, the newest gate epoch that the store knows for it. A target without a
     /// row has seen nothing.
     #[must_use]
     pub fn of(row: Option<&GateRow>, store: GateEpoch, leader: LeaderEpoch, id: Uuid) -> Self {
         let Some(row) = row else { return Self::Known };
         let recorded = row.leader_epoch;
-        let another = recorded == leader && row.leader_id != Some(id);
-        if recorded > leader || another {
+        if row.admit(leader, id).is_err() {
             return Self::Ahead(Seen::Leader { recorded, leader });
         }
         if row.gate_epoch <= store {
@@ -106,30 +105,27 @@ mod tests {
     #[test]
     fn only_a_smaller_epoch_or_our_own_can_be_superseded() {
         let leader = epoch(1, 42);
-        let standing = |row: &GateRow| Standing::of(Some(row), GateEpoch(3), leader, OURS);
-        let ahead = |recorded| Standing::Ahead(Seen::Leader { recorded, leader });
-        assert_eq!(standing(&row(epoch(1, 41), THEIRS, 3)), Standing::Known);
-        assert_eq!(standing(&row(leader, OURS, 3)), Standing::Known);
-        assert_eq!(standing(&row(leader, THEIRS, 3)), ahead(leader));
-        assert_eq!(standing(&row(epoch(1, 43), OURS, 3)), ahead(epoch(1, 43)));
-        assert_eq!(standing(&row(epoch(2, 1), OURS, 3)), ahead(epoch(2, 1)));
+        let recall = |row: &GateRow| Recall::of(Some(row), GateEpoch(3), leader, OURS);
+        let ahead = |recorded| Recall::Ahead(Seen::Leader { recorded, leader });
+        assert_eq!(recall(&row(epoch(1, 41), THEIRS, 3)), Recall::Known);
+        assert_eq!(recall(&row(leader, OURS, 3)), Recall::Known);
+        assert_eq!(recall(&row(leader, THEIRS, 3)), ahead(leader));
+        assert_eq!(recall(&row(epoch(1, 43), OURS, 3)), ahead(epoch(1, 43)));
+        assert_eq!(recall(&row(epoch(2, 1), OURS, 3)), ahead(epoch(2, 1)));
     }
 
     #[test]
     fn fences_that_the_store_has_forgotten_are_taken_up_only_after_a_person_said_so() {
         let seen = row(epoch(1, 41), THEIRS, 7);
-        let standing = |store, leader| Standing::of(Some(&seen), GateEpoch(store), leader, OURS);
+        let recall = |store, leader| Recall::of(Some(&seen), GateEpoch(store), leader, OURS);
         let (recorded, store) = (GateEpoch(7), GateEpoch(6));
         assert_eq!(
-            standing(6, epoch(1, 90)),
-            Standing::Ahead(Seen::Gate { recorded, store })
+            recall(6, epoch(1, 90)),
+            Recall::Ahead(Seen::Gate { recorded, store })
         );
-        assert_eq!(standing(6, epoch(2, 5)), Standing::Forgotten);
-        assert_eq!(standing(7, epoch(1, 90)), Standing::Known);
-        assert_eq!(standing(8, epoch(1, 90)), Standing::Known);
-        assert_eq!(
-            Standing::of(None, GateEpoch(8), epoch(1, 90), OURS),
-            Standing::Known
-        );
+        assert_eq!(recall(6, epoch(2, 5)), Recall::Forgotten);
+        assert_eq!(recall(7, epoch(1, 90)), Recall::Known);
+        assert_eq!(recall(8, epoch(1, 90)), Recall::Known);
+        assert_eq!(Recall::of(None, GateEpoch(8), epoch(1, 90), OURS), Recall::Known);
     }
 }
