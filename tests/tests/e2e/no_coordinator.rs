@@ -15,7 +15,7 @@ use sqlx::{AssertSqlSafe, MySqlPool, PgPool, Pool, SqlitePool, raw_sql};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::fleet::{Fleet, TargetDeclaration};
+use crate::fleet::{Fleet, READY_LIMIT, TargetDeclaration};
 use crate::small::{ROLLOUT_LIMIT, write_files};
 
 /// Of [`Fleet`]'s coordinators.
@@ -243,6 +243,7 @@ impl Scene {
         ensure!(error.to_string().contains("lease"), "{error}");
 
         self.etcd.member(0)?.start_again()?;
+        self.etcd.wait_healthy(READY_LIMIT)?;
         for index in 0..2 {
             self.fleet.start_again(index)?;
         }

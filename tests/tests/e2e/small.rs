@@ -141,7 +141,8 @@ fn sqlite(file: &Path, sql: &str) -> Result<String> {
     let output = Command::new(tools::find("sqlite3")?)
         .args(["-batch", "-bail", "-cmd", ".timeout 300"])
         .arg(file)
-        .arg(sql)
+        // What begins with a comment would be taken for an option.
+        .arg(format!("\n{sql}"))
         .output()
         .context("run sqlite3")?;
     if !output.status.success() {
