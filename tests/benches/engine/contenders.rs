@@ -52,9 +52,7 @@ impl Contender {
             .into_iter()
             .partition(|contender| contender.program(dialect).is_ok());
         for contender in missing {
-            eprintln!(
-                "{dialect}: {contender} is not installed, so it is left out: run `scripts/setup.sh bench`"
-            );
+            eprintln!("{dialect}: {contender} is in neither .tools/bin nor PATH, so it is left out");
         }
         present
     }
