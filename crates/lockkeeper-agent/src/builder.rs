@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::agent::Agent;
 use crate::clock::{BootClock, Clock};
-use crate::coordinators::Coordinator;
+use crate::coordinators::{Coordinator, Dial, Tcp};
 use crate::error::{AgentError, BuildError};
 use crate::gate_row::RowReader;
 use crate::shared::ContinueTrace;
@@ -44,6 +44,7 @@ pub struct AgentBuilder {
     add_metadata: Option<AddMetadata>,
     continue_trace: Option<ContinueTrace>,
     clock: Arc<dyn Clock>,
+    dial: Arc<dyn Dial>,
 }
 
 impl Default for AgentBuilder {
@@ -62,6 +63,7 @@ impl Default for AgentBuilder {
             add_metadata: None,
             continue_trace: None,
             clock: Arc::new(BootClock),
+            dial: Arc::new(Tcp),
         }
     }
 }
@@ -95,6 +97,12 @@ impl AgentBuilder {
     /// The id of this process start, a UUIDv7. Default: a new one.
     pub fn incarnation(mut self, incarnation: Uuid) -> Self {
         self.incarnation = Some(incarnation);
+        self
+    }
+
+    /// Another way to the coordinators than TCP.
+    pub fn dial(mut self, dial: Arc<dyn Dial>) -> Self {
+        self.dial = dial;
         self
     }
 
@@ -219,6 +227,7 @@ impl AgentBuilder {
             identity,
             coordinators: coordinators.collect::<Result<_, _>>()?,
             targets: check_targets(self.targets, &self.on_loss)?,
+            dial: self.dial,
             gate_rows: self.gate_rows,
             add_metadata: self.add_metadata,
             continue_trace: self.continue_trace,
@@ -274,6 +283,7 @@ pub enum WaitError {
 pub(crate) struct Config {
     pub(crate) identity: Identity,
     pub(crate) coordinators: Vec<Coordinator>,
+    pub(crate) dial: Arc<dyn Dial>,
     pub(crate) targets: Vec<TargetConfig>,
     pub(crate) gate_rows: Vec<RowReader>,
     add_metadata: Option<AddMetadata>,

@@ -1,5 +1,7 @@
-//! The coordinators' addresses, which one to try next, and how long to pause before.
+//! The coordinators' addresses, how they are reached, which one to try next, and how long to pause before.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::time::Duration;
 
 use tonic::transport::{Channel, Endpoint};
@@ -21,6 +23,25 @@ const PAUSE_LONGEST: Duration = Duration::from_secs(2);
 
 /// A stream that lived this long counts as a success: the pauses start anew.
 const STABLE_AFTER: Duration = Duration::from_secs(1);
+
+/// A connection that is being made.
+pub type Dialling<'a> = Pin<Box<dyn Future<Output = Result<Channel, tonic::transport::Error>> + Send + 'a>>;
+
+/// How a coordinator's endpoint is reached: over TCP, unless the agent was built with another way, such as a local socket.
+pub trait Dial: Send + Sync {
+    /// Connects to `endpoint`, whose time-outs and keep-alive are set.
+    fn connect<'a>(&'a self, endpoint: &'a Endpoint) -> Dialling<'a>;
+}
+
+/// Over TCP.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Tcp;
+
+impl Dial for Tcp {
+    fn connect<'a>(&'a self, endpoint: &'a Endpoint) -> Dialling<'a> {
+        Box::pin(endpoint.connect())
+    }
+}
 
 /// One coordinator.
 #[derive(Debug, Clone)]
@@ -65,8 +86,8 @@ impl Coordinator {
     }
 
     /// Connects anew.
-    pub(crate) async fn connect(&self) -> Result<Channel, tonic::transport::Error> {
-        self.endpoint.connect().await
+    pub(crate) async fn connect(&self, dial: &dyn Dial) -> Result<Channel, tonic::transport::Error> {
+        dial.connect(&self.endpoint).await
     }
 }
 

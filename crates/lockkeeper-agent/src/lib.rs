@@ -58,6 +58,7 @@ mod wire;
 pub use agent::{Agent, SHUTDOWN_GRACE};
 pub use builder::{AgentBuilder, TARGETS_MAX, WaitError};
 pub use clock::{BootClock, Clock};
+pub use coordinators::{Dial, Dialling};
 pub use error::{AgentError, BuildError};
 pub use gate_row::{Carried, GateRow};
 pub use lockkeeper_core::epoch::GateEpoch;

@@ -134,7 +134,10 @@ impl Link<'_> {
 
     /// One stream, from connecting to its end.
     async fn stream(&mut self, coordinator: &Coordinator) -> Result<End, End> {
-        let channel = coordinator.connect().await.map_err(|e| End::Lost(chain(&e)))?;
+        let channel = coordinator
+            .connect(&*self.config.dial)
+            .await
+            .map_err(|e| End::Lost(chain(&e)))?;
         let queue = 16 + QUEUE_PER_TARGET * self.config.targets.len();
         let (requests, outgoing) = mpsc::channel(queue);
         let register = wire::register(&self.config.identity, &self.config.targets);

@@ -67,7 +67,7 @@ async fn one_stream(
     progress: &mut (impl FnMut(Progress<'_>) + Send),
 ) -> Result<Vec<Opened>, End> {
     let channel = coordinator
-        .connect()
+        .connect(&*config.dial)
         .await
         .map_err(|e| End::Again(Ended::Lost, chain(&e)))?;
     // A stream of one message: its end is what makes this a waiter.

@@ -11,6 +11,11 @@ use rustix::time::{ClockId, clock_gettime};
 pub trait Clock: Send + Sync + fmt::Debug {
     /// Now, in this process's boot time. Never goes back.
     fn now(&self) -> Instant;
+
+    /// The wall clock, for people and for what spans processes: when a fence began, when a window opens.
+    fn wall(&self) -> WallTime {
+        wall_now()
+    }
 }
 
 /// CLOCK_BOOTTIME: it goes on while the machine sleeps, so a lease cannot outlive a suspended laptop. A hypervisor
@@ -51,7 +56,8 @@ impl Clock for ManualClock {
     }
 }
 
-/// The wall clock, for people. Never compared for safety.
+/// The wall clock of this process, for what people see at this moment. What is decided or recorded asks
+/// [`Clock::wall`].
 #[must_use]
 pub fn wall_now() -> WallTime {
     let since = std::time::SystemTime::now()

@@ -15,6 +15,7 @@
 //! | [`moving`] | a fleet's state, taken from one store to another |
 //! | [`telemetry`] | logs and traces |
 //! | [`clock`] | the boot-time clock that leases are measured with |
+//! | [`world`] | what a coordinator asks of the world around it, beside the store |
 
 pub mod agents;
 pub mod clock;
@@ -30,3 +31,4 @@ pub mod store;
 pub mod telemetry;
 pub mod term;
 pub mod view;
+pub mod world;

@@ -1,6 +1,5 @@
 //! A coordinator process: terms one after the other, the gRPC server and the admin port.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -9,21 +8,22 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
+use futures::Stream;
 use lockkeeper_core::id::{CoordinatorName, FleetName, Region};
 use lockkeeper_core::lease::LeaseSettings;
 use lockkeeper_proto::FILE_DESCRIPTOR_SET;
 use lockkeeper_proto::v1::agent_service_server::AgentServiceServer;
 use lockkeeper_proto::v1::fleet_service_server::FleetServiceServer;
 use lockkeeper_proto::v1::rollout_service_server::RolloutServiceServer;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
+use tonic::transport::server::{Connected, TcpIncoming};
 use tracing::{info, warn};
 
-use crate::clock::{BootClock, Clock};
 use crate::moving::{self, MoveError};
 use crate::records::SessionRecord;
 use crate::services::agent::AgentApi;
@@ -33,6 +33,7 @@ use crate::session::SessionError;
 use crate::store::{Store, StoreError};
 use crate::telemetry;
 use crate::term::{CurrentTerm, Term, TermParts};
+use crate::world::World;
 
 /// Largest request that is read, in bytes.
 const REQUEST_MAX_BYTES: usize = 4 * 1024 * 1024;
@@ -92,7 +93,6 @@ pub enum StartError {
 /// A running coordinator. Dropping it stops every task and revokes nothing: a crash, as far as others can see.
 #[derive(Debug)]
 pub struct Coordinator {
-    address: SocketAddr,
     term: CurrentTerm,
     stop: CancellationToken,
     stopping: Arc<AtomicBool>,
@@ -108,38 +108,54 @@ impl Coordinator {
     /// The store or the network.
     pub async fn start(options: Options) -> Result<Self, StartError> {
         let address = options.listener.local_addr()?;
-        // Awaited first: within the macro it would make this future one that cannot change threads.
-        let store = options.store.describe().await?;
-        info!(store, "store");
-        moving::refuse_marked(options.store.as_ref()).await?;
-        let record = SessionRecord {
-            coordinator: options.name.clone(),
-            region: options.region,
-            address: options.advertise.unwrap_or_else(|| address.to_string()),
-            release: env!("CARGO_PKG_VERSION").to_owned(),
-        };
-        let clock: Arc<dyn Clock> = Arc::new(BootClock);
         let parts = TermParts {
             store: options.store,
-            clock,
-            record,
+            world: World::default(),
+            record: SessionRecord {
+                coordinator: options.name,
+                region: options.region,
+                address: options.advertise.unwrap_or_else(|| address.to_string()),
+                release: env!("CARGO_PKG_VERSION").to_owned(),
+            },
             settings: options.settings,
         };
+        let incoming = TcpIncoming::from(options.listener).with_nodelay(Some(true));
+        let coordinator = Self::serving(parts, options.fleet, incoming, options.admin_listener).await?;
+        info!(%address, "serving");
+        Ok(coordinator)
+    }
+
+    /// The same on whatever carries its connections, in whatever world.
+    ///
+    /// # Errors
+    /// The store.
+    pub async fn serving<I, C>(
+        parts: TermParts,
+        fleet: FleetName,
+        incoming: I,
+        admin_listener: Option<TcpListener>,
+    ) -> Result<Self, StartError>
+    where
+        I: Stream<Item = std::io::Result<C>> + Send + 'static,
+        C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+    {
+        // Awaited first: within the macro it would make this future one that cannot change threads.
+        let store = parts.store.describe().await?;
+        info!(store, "store");
+        moving::refuse_marked(parts.store.as_ref()).await?;
         let stopping = Arc::new(AtomicBool::new(false));
         let (publish, terms) = watch::channel(None);
         let term = CurrentTerm::new(terms);
         let mut tasks = Vec::new();
-        if let Some(listener) = options.admin_listener {
+        if let Some(listener) = admin_listener {
             tasks.push(tokio::spawn(admin(listener, term.clone(), Arc::clone(&stopping))).abort_handle());
         }
         let first = Term::start(&parts).await?;
         let stop = CancellationToken::new();
-        tasks.push(serve(options.listener, options.fleet, term.clone(), stop.clone())?.abort_handle());
+        tasks.push(serve(incoming, fleet, term.clone(), stop.clone())?.abort_handle());
         let terms = tokio::spawn(terms_in_turn(first, parts, publish.clone(), stop.clone()));
         tasks.push(terms.abort_handle());
-        info!(%address, "serving");
         Ok(Self {
-            address,
             term,
             stop,
             stopping,
@@ -149,10 +165,10 @@ impl Coordinator {
         })
     }
 
-    /// Where it serves gRPC.
+    /// The term that is current, for whoever asks within the process.
     #[must_use]
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    pub fn term(&self) -> CurrentTerm {
+        self.term.clone()
     }
 
     /// Whether it leads.
@@ -238,12 +254,16 @@ async fn leave(mut term: Arc<Term>) {
     }
 }
 
-fn serve(
-    listener: TcpListener,
+fn serve<I, C>(
+    incoming: I,
     fleet: FleetName,
     term: CurrentTerm,
     stop: CancellationToken,
-) -> Result<JoinHandle<()>, StartError> {
+) -> Result<JoinHandle<()>, StartError>
+where
+    I: Stream<Item = std::io::Result<C>> + Send + 'static,
+    C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+{
     let (health, health_service) = tonic_health::server::health_reporter();
     let v1 = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
@@ -273,7 +293,6 @@ fn serve(
         health.set_serving::<AgentServiceServer<AgentApi>>().await;
         health.set_serving::<RolloutServiceServer<RolloutApi>>().await;
         health.set_serving::<FleetServiceServer<FleetApi>>().await;
-        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         if let Err(error) = router
             .serve_with_incoming_shutdown(incoming, stop.cancelled())
             .await

@@ -13,13 +13,13 @@ use lockkeeper_core::time::Instant;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use crate::clock::Clock;
 use crate::keeper::{LeaseEnd, LeaseKeeper, jittered};
 use crate::store::{
     Change, Guard, LeaseId, Listing, Outcome, Revision, Store, StoreError, Txn, Write, guarded,
 };
+use crate::world::World;
 
 /// Where sessions are: `sessions/<coordinator>/<uuid>`.
 pub const SESSIONS: &str = "sessions/";
@@ -109,14 +109,14 @@ impl Session {
     /// [`SessionError::Store`] when the store did not answer a few times in a row.
     pub async fn open(
         store: Arc<dyn Store>,
-        clock: Arc<dyn Clock>,
+        world: &World,
         name: &CoordinatorName,
         info: Vec<u8>,
         presence_ttl: Duration,
     ) -> Result<Opened, SessionError> {
         let mut attempt = 1;
         loop {
-            match Self::try_open(&store, &clock, name, &info, presence_ttl).await {
+            match Self::try_open(&store, world, name, &info, presence_ttl).await {
                 Ok(opened) => return Ok(opened),
                 Err(SessionError::Store(StoreError::Unknown(_) | StoreError::Unavailable(_)))
                     if attempt < OPEN_ATTEMPTS =>
@@ -131,16 +131,16 @@ impl Session {
 
     async fn try_open(
         store: &Arc<dyn Store>,
-        clock: &Arc<dyn Clock>,
+        world: &World,
         name: &CoordinatorName,
         info: &[u8],
         presence_ttl: Duration,
     ) -> Result<Opened, SessionError> {
         let id = SessionId {
             coordinator: name.clone(),
-            start: Uuid::new_v4(),
+            start: world.ids.unique(),
         };
-        let key = session_key(&id);
+        let (key, clock) = (session_key(&id), &world.clock);
         let sent = clock.now();
         let lease = store.grant(presence_ttl).await?;
         let txn = Txn {

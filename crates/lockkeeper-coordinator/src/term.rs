@@ -14,7 +14,6 @@ use tracing::{info, warn};
 
 use crate::agents::report::Reporter;
 use crate::agents::{AgentHub, announce};
-use crate::clock::Clock;
 use crate::election::{Candidate, Claim, Election};
 use crate::leader::run::Leader;
 use crate::leader::waits::Waits;
@@ -23,14 +22,15 @@ use crate::records::{SessionRecord, encode, key};
 use crate::session::{Session, SessionError};
 use crate::store::{Guard, Store, Txn, Write};
 use crate::view::{FleetView, Watcher};
+use crate::world::World;
 
 /// What a term is made of.
 #[derive(Debug, Clone)]
 pub struct TermParts {
     /// The store.
     pub store: Arc<dyn Store>,
-    /// The clock that leases are counted on.
-    pub clock: Arc<dyn Clock>,
+    /// The world around it.
+    pub world: World,
     /// This coordinator, as others see it.
     pub record: SessionRecord,
     /// The fleet's leases.
@@ -50,6 +50,8 @@ pub struct Term {
     pub claims: watch::Receiver<Claim>,
     /// This coordinator's leadership, while it leads.
     pub leader: watch::Receiver<Option<Arc<Leader>>>,
+    /// The world around it.
+    pub world: World,
     store: Arc<dyn Store>,
     election: Election,
     cancel: CancellationToken,
@@ -67,24 +69,17 @@ impl Term {
     pub async fn start(parts: &TermParts) -> Result<Self, SessionError> {
         let TermParts {
             store,
-            clock,
+            world,
             record,
             settings,
         } = parts.clone();
         let name = record.coordinator.clone();
         let info = encode(&record);
-        let opened = Session::open(
-            Arc::clone(&store),
-            Arc::clone(&clock),
-            &name,
-            info,
-            settings.presence,
-        )
-        .await?;
+        let opened = Session::open(Arc::clone(&store), &world, &name, info, settings.presence).await?;
         let session = Arc::new(opened.session);
         let (watcher, view) = Watcher::start(Arc::clone(&store), Arc::clone(&session)).await?;
         let granting: Arc<dyn crate::agents::Granting> = Arc::clone(&session) as _;
-        let hub = AgentHub::new(Arc::clone(&clock), granting, view.clone(), settings.write);
+        let hub = AgentHub::new(Arc::clone(&world.clock), granting, view.clone(), settings.write);
         let reporter = Reporter::new(
             Arc::clone(&hub),
             Arc::clone(&store),
@@ -96,12 +91,7 @@ impl Term {
             session: session.id().clone(),
             address: record.address.clone(),
         };
-        let election = Election::start(
-            Arc::clone(&store),
-            Arc::clone(&clock),
-            candidate,
-            settings.leadership,
-        );
+        let election = Election::start(Arc::clone(&store), world.clone(), candidate, settings.leadership);
         let claims = election.claims();
         let (publish, leader) = watch::channel(None);
         let cancel = CancellationToken::new();
@@ -112,11 +102,12 @@ impl Term {
             Arc::clone(&hub),
             session.id().clone(),
             view.clone(),
+            Arc::clone(&world.peers),
             cancel.clone(),
         ));
         let leading = Leading {
             store: Arc::clone(&store),
-            clock,
+            world: world.clone(),
             name,
             settings,
             view: view.clone(),
@@ -130,6 +121,7 @@ impl Term {
             hub,
             claims,
             leader,
+            world,
             store,
             election,
             cancel,
@@ -182,7 +174,7 @@ impl Term {
 /// Starts and stops leadership as the election says.
 struct Leading {
     store: Arc<dyn Store>,
-    clock: Arc<dyn Clock>,
+    world: World,
     name: CoordinatorName,
     settings: LeaseSettings,
     view: watch::Receiver<FleetView>,
@@ -199,7 +191,7 @@ impl Leading {
                     id,
                     self.name.clone(),
                     self.view.clone(),
-                    Arc::clone(&self.clock),
+                    self.world.clone(),
                     self.settings,
                     Waits::default(),
                 );

@@ -12,14 +12,16 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::agents::AgentHub;
-use crate::services::forward::{channel, passed_on};
+use crate::services::forward::passed_on;
 use crate::view::FleetView;
+use crate::world::Peers;
 
 /// Announces until cancelled.
 pub async fn run(
     hub: Arc<AgentHub>,
     own: SessionId,
     view: watch::Receiver<FleetView>,
+    peers: Arc<dyn Peers>,
     cancel: CancellationToken,
 ) {
     loop {
@@ -35,16 +37,21 @@ pub async fn run(
                 .collect()
         };
         let agents: Vec<v1::AnnouncedAgent> = newcomers.into_iter().map(message).collect();
-        let answers = join_all(addresses.iter().map(|address| ask(address, agents.clone()))).await;
+        let answers = join_all(
+            addresses
+                .iter()
+                .map(|address| ask(&*peers, address, agents.clone())),
+        )
+        .await;
         for (agent, incarnation) in answers.into_iter().flatten().filter_map(parse) {
             hub.announced(&agent, incarnation);
         }
     }
 }
 
-async fn ask(address: &str, agents: Vec<v1::AnnouncedAgent>) -> Vec<v1::AnnouncedAgent> {
+async fn ask(peers: &dyn Peers, address: &str, agents: Vec<v1::AnnouncedAgent>) -> Vec<v1::AnnouncedAgent> {
     let answer = async {
-        let mut client = FleetServiceClient::new(channel(address)?);
+        let mut client = FleetServiceClient::new(peers.channel(address)?);
         client
             .announce_agents(passed_on(v1::AnnounceAgentsRequest { agents }))
             .await

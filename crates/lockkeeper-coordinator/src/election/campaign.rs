@@ -8,12 +8,11 @@ use lockkeeper_core::epoch::LeaderEpoch;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use super::{Candidate, Claim, FIRST_GENERATION, GENERATION_KEY, LEADER_KEY, LeaderInfo};
-use crate::clock::Clock;
 use crate::keeper::{LeaseKeeper, jittered};
 use crate::store::{Change, Entry, Guard, Listing, Outcome, Revision, Store, StoreError, Txn, Watch, Write};
+use crate::world::World;
 
 /// Pause after a lost race. Some releases of etcd answer stale reads for a while: no busy loop then.
 const CONFLICT_PAUSE: Duration = Duration::from_millis(50);
@@ -29,7 +28,7 @@ struct Term {
 #[derive(Debug)]
 pub(super) struct Campaign {
     store: Arc<dyn Store>,
-    clock: Arc<dyn Clock>,
+    world: World,
     candidate: Candidate,
     ttl: Duration,
     claims: watch::Sender<Claim>,
@@ -39,14 +38,14 @@ pub(super) struct Campaign {
 impl Campaign {
     pub(super) fn new(
         store: Arc<dyn Store>,
-        clock: Arc<dyn Clock>,
+        world: World,
         candidate: Candidate,
         ttl: Duration,
         claims: watch::Sender<Claim>,
     ) -> Self {
         Self {
             store,
-            clock,
+            world,
             candidate,
             ttl,
             claims,
@@ -136,7 +135,7 @@ impl Campaign {
 
     /// The current term, or a new one if its lease has less than half of its time left.
     async fn term(&mut self) -> Result<(crate::store::LeaseId, Vec<u8>), StoreError> {
-        let now = self.clock.now();
+        let now = self.world.clock.now();
         if self
             .term
             .as_ref()
@@ -148,12 +147,12 @@ impl Campaign {
             return Ok((term.keeper.lease(), term.value.clone()));
         }
         let lease = self.store.grant(self.ttl).await?;
-        let keeper = LeaseKeeper::start(Arc::clone(&self.store), Arc::clone(&self.clock), lease, now);
+        let keeper = LeaseKeeper::start(Arc::clone(&self.store), Arc::clone(&self.world.clock), lease, now);
         let info = LeaderInfo {
             coordinator: self.candidate.coordinator.clone(),
             session: self.candidate.session.clone(),
             address: self.candidate.address.clone(),
-            id: Uuid::new_v4(),
+            id: self.world.ids.unique(),
         };
         let value = serde_json::to_vec(&info).map_err(|error| StoreError::Invalid(error.to_string()))?;
         self.term = Some(Term {
@@ -228,7 +227,7 @@ impl Campaign {
         tracing::info!(%epoch, "leads");
         let reason = loop {
             let deadline = *deadlines.borrow_and_update();
-            let left = deadline.since(self.clock.now());
+            let left = deadline.since(self.world.clock.now());
             if left.is_zero() {
                 break "its deadline passed";
             }

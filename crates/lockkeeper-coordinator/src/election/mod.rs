@@ -18,8 +18,8 @@ use tokio_util::sync::CancellationToken;
 
 use self::campaign::Campaign;
 pub use self::claim::{Claim, LeaderInfo};
-use crate::clock::Clock;
 use crate::store::Store;
+use crate::world::World;
 
 /// The key that the leader holds.
 pub const LEADER_KEY: &str = "leader";
@@ -59,13 +59,13 @@ impl Election {
     #[must_use]
     pub fn start(
         store: Arc<dyn Store>,
-        clock: Arc<dyn Clock>,
+        world: World,
         candidate: Candidate,
         leadership_ttl: Duration,
     ) -> Self {
         let (publish, claims) = watch::channel(Claim::Follower { leader: None });
         let resigning = CancellationToken::new();
-        let campaign = Campaign::new(store, clock, candidate, leadership_ttl, publish);
+        let campaign = Campaign::new(store, world, candidate, leadership_ttl, publish);
         let task = tokio::spawn(campaign.run(resigning.clone()));
         let abort = task.abort_handle();
         Self {

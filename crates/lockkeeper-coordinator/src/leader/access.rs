@@ -1,9 +1,11 @@
 //! A target's DSN, database and migrations, as this coordinator finds them.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use lockkeeper_core::spec::{DsnReference, TargetSpec};
 use lockkeeper_migrate::db::{self, Database, DatabaseOptions};
 use lockkeeper_migrate::dsn::Dsn;
@@ -38,11 +40,43 @@ pub enum AccessError {
     Source(String),
 }
 
-/// Opens a target's database.
-///
-/// # Errors
-/// The DSN cannot be found or parsed.
-pub async fn database(spec: &TargetSpec) -> Result<Box<dyn Database>, AccessError> {
+/// The way to the targets that are declared.
+#[async_trait]
+pub trait Targets: Send + Sync + fmt::Debug {
+    /// Opens a target's database.
+    ///
+    /// # Errors
+    /// The DSN cannot be found or parsed.
+    async fn database(&self, spec: &TargetSpec) -> Result<Box<dyn Database>, AccessError>;
+
+    /// Reads a target's migrations.
+    ///
+    /// # Errors
+    /// The directory cannot be read, or holds something that cannot be a migration set.
+    async fn migrations(&self, spec: &TargetSpec, database: &dyn Database)
+    -> Result<Migrations, AccessError>;
+}
+
+/// Targets as their declarations say: DSNs and directories of this coordinator.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Declared;
+
+#[async_trait]
+impl Targets for Declared {
+    async fn database(&self, spec: &TargetSpec) -> Result<Box<dyn Database>, AccessError> {
+        database(spec).await
+    }
+
+    async fn migrations(
+        &self,
+        spec: &TargetSpec,
+        database: &dyn Database,
+    ) -> Result<Migrations, AccessError> {
+        migrations(spec, database).await
+    }
+}
+
+async fn database(spec: &TargetSpec) -> Result<Box<dyn Database>, AccessError> {
     let text = resolve(&spec.dsn).await?;
     let dsn = Dsn::parse(text.trim()).map_err(|e| AccessError::Dsn(e.to_string()))?;
     let found = dsn.dialect().to_string();
@@ -111,11 +145,7 @@ pub struct Migrations {
     pub verify: Vec<VerifyScript>,
 }
 
-/// Reads a target's migrations.
-///
-/// # Errors
-/// The directory cannot be read, or holds something that cannot be a migration set.
-pub async fn migrations(spec: &TargetSpec, database: &dyn Database) -> Result<Migrations, AccessError> {
+async fn migrations(spec: &TargetSpec, database: &dyn Database) -> Result<Migrations, AccessError> {
     let dialect = database.dialect();
     let dirs: Vec<PathBuf> = spec
         .migrations

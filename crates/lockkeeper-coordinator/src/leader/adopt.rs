@@ -15,8 +15,6 @@ use lockkeeper_migrate::{engine, plan};
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
-use crate::clock::wall_now;
-use crate::leader::access;
 use crate::leader::recall::Recall;
 use crate::leader::run::Leader;
 use crate::leader::writer::{RecordChange, WriteError};
@@ -104,7 +102,12 @@ async fn arm(leader: &Leader, database: &dyn Database) -> Result<(), TakeError> 
 /// Looks at the target, and makes its gate what the target says where the store does not know better.
 async fn settle(leader: &Leader, spec: &TargetSpec) -> Result<(), AdoptError> {
     let failed = |text: String| AdoptError::Target(text);
-    let database = access::database(spec).await.map_err(|e| failed(e.to_string()))?;
+    let database = leader
+        .world
+        .targets
+        .database(spec)
+        .await
+        .map_err(|e| failed(e.to_string()))?;
     let inspection = database.inspect().await.map_err(|e| failed(e.to_string()))?;
     // Read after the look: a rollout closes the store's gate before the target's.
     let stored = leader.gate(&spec.name);
@@ -126,7 +129,10 @@ async fn adopt(
 ) -> Result<(), AdoptError> {
     let failed = |text: String| AdoptError::Target(text);
     engine::refuse_other_ledgers(&inspection).map_err(|e| failed(e.to_string()))?;
-    let migrations = access::migrations(spec, database)
+    let migrations = leader
+        .world
+        .targets
+        .migrations(spec, database)
         .await
         .map_err(|e| failed(e.to_string()))?;
     let planned = plan::plan(&migrations.set, &inspection.ledger, &plan::Goal::Latest);
@@ -163,7 +169,7 @@ async fn adopt(
     let verified = Verification {
         version,
         checked,
-        at: wall_now(),
+        at: leader.wall(),
     };
     let gate = Gate::first(epoch, migrations.set.order, leader.writer.epoch(), verified);
     leader

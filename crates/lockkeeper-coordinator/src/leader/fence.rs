@@ -32,9 +32,9 @@ pub async fn drain(
     let (gone, since) = leader.departures();
     let mut watch = DrainWatch::new(gate_epoch, longest, listed.clone(), gone, since);
     let mut view = leader.view.clone();
-    let deadline = leader.clock.now() + patience;
+    let deadline = leader.world.clock.now() + patience;
     loop {
-        let now = leader.clock.now();
+        let now = leader.world.clock.now();
         observe(&mut watch, &view.borrow_and_update(), target, &listed, now);
         let pending = watch.awaited(strength, now);
         leader

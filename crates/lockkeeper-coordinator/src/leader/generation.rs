@@ -7,7 +7,6 @@ use lockkeeper_core::epoch::LeaderEpoch;
 use lockkeeper_core::id::TargetName;
 use lockkeeper_core::spec::TargetSpec;
 
-use crate::leader::access;
 use crate::leader::recall::Recall;
 use crate::leader::run::Leader;
 use crate::leader::writer::{RecordChange, WriteError};
@@ -50,7 +49,12 @@ pub async fn survey(leader: &Leader) -> Vec<Surveyed> {
 
 async fn look(leader: &Leader, spec: TargetSpec) -> Surveyed {
     let row = async {
-        let database = access::database(&spec).await.map_err(|e| e.to_string())?;
+        let database = leader
+            .world
+            .targets
+            .database(&spec)
+            .await
+            .map_err(|e| e.to_string())?;
         let inspection = database.inspect().await.map_err(|e| e.to_string())?;
         Ok::<_, String>(inspection.gate_row)
     };

@@ -10,7 +10,6 @@ use lockkeeper_core::rollout::{Event, HeldAt, State, TargetInWave, step, stop_th
 use tokio::task::JoinSet;
 use tracing::{Instrument, info, info_span, warn};
 
-use crate::clock::wall_now;
 use crate::leader::run::Leader;
 use crate::leader::target::TargetDriver;
 use crate::leader::writer::{RecordChange, WriteError};
@@ -106,7 +105,7 @@ impl RolloutDriver {
 
     async fn end(&self, rollout: &Stored<RolloutRecord>) -> Result<(), WriteError> {
         let record = RolloutRecord {
-            ended_at: Some(wall_now()),
+            ended_at: Some(self.leader.wall()),
             ..rollout.record.clone()
         };
         let change = RecordChange::update(key::rollout(&self.id), rollout, &record);
@@ -232,7 +231,7 @@ impl RolloutDriver {
         }
         let record = ProgressRecord {
             target: after,
-            since: wall_now(),
+            since: self.leader.wall(),
             ..stored.record.clone()
         };
         info!(target = %name, state = ?record.target.state, reason = record.target.reason, "state");

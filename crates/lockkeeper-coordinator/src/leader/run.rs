@@ -10,7 +10,7 @@ use lockkeeper_core::gate::Gate;
 use lockkeeper_core::id::{CoordinatorName, RolloutId, SessionId, TargetName};
 use lockkeeper_core::lease::LeaseSettings;
 use lockkeeper_core::spec::TargetSpec;
-use lockkeeper_core::time::Instant;
+use lockkeeper_core::time::{Instant, WallTime};
 use lockkeeper_migrate::db::GateRow;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -18,7 +18,6 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 use uuid::Uuid;
 
-use crate::clock::Clock;
 use crate::leader::fence;
 use crate::leader::recall::Recall;
 use crate::leader::waits::Waits;
@@ -27,6 +26,7 @@ use crate::leader::{adopt, rollout};
 use crate::records::{ProgressRecord, RolloutRecord, Stored, key};
 use crate::store::{Listing, StoreError};
 use crate::view::FleetView;
+use crate::world::World;
 
 /// How long the view may lag behind this leader's own commit before it goes on without it.
 const VIEW_PATIENCE: Duration = Duration::from_secs(5);
@@ -42,8 +42,8 @@ pub struct Leader {
     pub coordinator: CoordinatorName,
     /// The store's picture.
     pub view: watch::Receiver<FleetView>,
-    /// The clock that leases are counted on.
-    pub clock: Arc<dyn Clock>,
+    /// The world around it.
+    pub world: World,
     /// The fleet's leases.
     pub settings: LeaseSettings,
     /// What targets wait for.
@@ -59,21 +59,27 @@ impl Leader {
         id: Uuid,
         coordinator: CoordinatorName,
         view: watch::Receiver<FleetView>,
-        clock: Arc<dyn Clock>,
+        world: World,
         settings: LeaseSettings,
         waits: Waits,
     ) -> Arc<Self> {
-        let departures = Mutex::new(Departures::new(view.borrow().present(), clock.now()));
+        let departures = Mutex::new(Departures::new(view.borrow().present(), world.clock.now()));
         Arc::new(Self {
             writer,
             id,
             coordinator,
             view,
-            clock,
+            world,
             settings,
             waits,
             departures,
         })
+    }
+
+    /// The wall clock.
+    #[must_use]
+    pub fn wall(&self) -> WallTime {
+        self.world.clock.wall()
     }
 
     /// A target's gate.
@@ -178,7 +184,7 @@ impl Leader {
         departures.observe(
             view.present(),
             left,
-            self.clock.now(),
+            self.world.clock.now(),
             self.settings.after_vanishing(),
         );
         (departures.gone(), departures.since())
@@ -245,7 +251,7 @@ impl Leader {
         let mut view = self.view.clone();
         loop {
             {
-                let now = self.clock.now();
+                let now = self.world.clock.now();
                 let mut departures = self.departures.lock().unwrap_or_else(PoisonError::into_inner);
                 let view = view.borrow_and_update();
                 let left = |session: &SessionId| view.left.contains_key(session);

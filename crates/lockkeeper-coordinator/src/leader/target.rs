@@ -30,8 +30,7 @@ use lockkeeper_core::version::SchemaVersion;
 use lockkeeper_migrate::db::{Database, DbError, ExecutorId, Hand};
 use tracing::{Instrument, debug, error, info, info_span, warn};
 
-use crate::clock::wall_now;
-use crate::leader::access::{self, Migrations};
+use crate::leader::access::Migrations;
 use crate::leader::fence;
 use crate::leader::run::Leader;
 use crate::leader::waits::TargetObserver;
@@ -300,7 +299,7 @@ impl TargetDriver {
         }
         let mut record = self.progress.record.clone();
         record.target = after;
-        record.since = wall_now();
+        record.since = self.leader.wall();
         self.write(record, changes).await?;
         self.ground.settled();
         Ok(())
@@ -362,10 +361,15 @@ impl TargetDriver {
         let verified = Verification {
             version,
             checked,
-            at: wall_now(),
+            at: self.leader.wall(),
         };
         let open = gate.record.open(order, self.leader.writer.epoch(), verified);
         Some(RecordChange::gate(key::gate(self.name()), &gate, &open))
+    }
+
+    fn elapsed_since(&self, time: WallTime) -> Duration {
+        let elapsed = self.leader.wall().0.saturating_sub(time.0);
+        Duration::from_millis(u64::try_from(elapsed).unwrap_or(0))
     }
 
     fn version_of(&self, goal: Goal) -> Option<SchemaVersion> {
@@ -379,13 +383,22 @@ impl TargetDriver {
     /// Database and migrations, read once per driver.
     async fn load(&mut self) -> Step<()> {
         if self.database.is_none() {
-            let database = access::database(&self.target)
+            let database = self
+                .leader
+                .world
+                .targets
+                .database(&self.target)
                 .await
                 .map_err(|e| self.unreachable(&e.to_string()))?;
             self.database = Some(database);
         }
         if self.migrations.is_none() {
-            let migrations = access::migrations(&self.target, self.database()?).await;
+            let migrations = self
+                .leader
+                .world
+                .targets
+                .migrations(&self.target, self.database()?)
+                .await;
             self.migrations = Some(migrations.map_err(|e| self.unreachable(&e.to_string()))?);
         }
         Ok(())
@@ -448,10 +461,6 @@ fn needs_person(error: DbError) -> Trouble {
         DbError::Superseded { .. } => Trouble::Stop(WriteError::NotLeader),
         other => Trouble::Event(Event::NeedsPerson(other.to_string())),
     }
-}
-
-fn elapsed_since(time: WallTime) -> Duration {
-    Duration::from_millis(u64::try_from(wall_now().0.saturating_sub(time.0)).unwrap_or(0))
 }
 
 #[cfg(test)]

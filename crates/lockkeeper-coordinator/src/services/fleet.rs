@@ -17,7 +17,7 @@ use crate::leader::run::Leader;
 use crate::leader::waits::Doing;
 use crate::leader::writer::{RecordChange, WriteError};
 use crate::records::key;
-use crate::services::forward::{Route, channel, passed_on, route};
+use crate::services::forward::{Route, passed_on, route};
 use crate::services::{answer, generation};
 use crate::store::StoreError;
 use crate::term::{CurrentTerm, Term};
@@ -259,7 +259,7 @@ async fn all_agents(term: &Term) -> (Vec<v1::Agent>, Vec<String>) {
     };
     let ask = |(name, address): (String, String)| async move {
         let answer = async {
-            let mut client = FleetServiceClient::new(channel(&address)?);
+            let mut client = FleetServiceClient::new(term.world.peers.channel(&address)?);
             client
                 .list_agents(passed_on(v1::ListAgentsRequest { local: true }))
                 .await

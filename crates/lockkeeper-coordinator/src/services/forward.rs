@@ -1,10 +1,9 @@
 //! Calls to other coordinators: writes that reached a follower, and questions that each must be asked itself.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tonic::metadata::MetadataMap;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Request, Status};
 
 use crate::election::Claim;
@@ -14,12 +13,6 @@ use crate::term::Term;
 
 /// Marks a request that a follower has passed on: it is not passed on again.
 const FORWARDED: &str = "lockkeeper-forwarded";
-
-/// How long another coordinator may take to accept a connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// How long a forwarded write may take.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Who carries out a write.
 #[derive(Debug)]
@@ -41,25 +34,12 @@ pub fn route(term: &Term, metadata: &MetadataMap) -> Result<Route, Status> {
     let claim = term.claims.borrow().clone();
     match claim {
         Claim::Follower { leader: Some(leader) } if metadata.get(FORWARDED).is_none() => {
-            Ok(Route::There(channel(&leader.address)?))
+            Ok(Route::There(term.world.peers.channel(&leader.address)?))
         }
         Claim::Follower { .. } | Claim::Leader { .. } => Err(Status::unavailable(
             "no coordinator leads at this moment: try again in a few seconds",
         )),
     }
-}
-
-/// A channel to another coordinator, connected on first use.
-///
-/// # Errors
-/// UNAVAILABLE when its address cannot be used.
-pub fn channel(address: &str) -> Result<Channel, Status> {
-    let endpoint = Endpoint::from_shared(format!("http://{address}"))
-        .map_err(|e| Status::unavailable(format!("coordinator address {address}: {e}")))?;
-    Ok(endpoint
-        .connect_timeout(CONNECT_TIMEOUT)
-        .timeout(WRITE_TIMEOUT)
-        .connect_lazy())
 }
 
 /// A request to be passed on, with the trace's context.

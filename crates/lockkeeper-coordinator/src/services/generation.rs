@@ -3,7 +3,6 @@
 use lockkeeper_proto::v1;
 use tonic::Status;
 
-use crate::clock::wall_now;
 use crate::leader::generation::{Surveyed, raise as raise_to, survey};
 use crate::leader::run::Leader;
 use crate::records::Decision;
@@ -28,7 +27,7 @@ pub async fn raise(
         let decision = Decision {
             reason: request.reason,
             by: request.requested_by,
-            at: wall_now(),
+            at: leader.wall(),
         };
         raise_to(leader, &seen, decision).await.map_err(write_error)?
     };

@@ -6,6 +6,7 @@ use futures::Stream;
 use lockkeeper_core::id::{RolloutId, TargetName};
 use lockkeeper_core::rollout::{Event, State, Target, step};
 use lockkeeper_core::spec::{RolloutSpec, TargetSpec};
+use lockkeeper_core::time::WallTime;
 use lockkeeper_proto::convert::{FieldError, name};
 use lockkeeper_proto::v1::rollout_service_client::RolloutServiceClient;
 use lockkeeper_proto::v1::rollout_service_server::RolloutService;
@@ -14,7 +15,6 @@ use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 use tracing::info;
 
-use crate::clock::wall_now;
 use crate::leader::run::Leader;
 use crate::leader::writer::RecordChange;
 use crate::records::{Decision, ProgressRecord, RolloutRecord, key};
@@ -224,7 +224,7 @@ async fn create(leader: &Leader, message: v1::CreateRolloutRequest) -> Result<v1
                 ))),
             };
         }
-        created(&view, &id, spec, message.requested_by)?
+        created(&view, &id, spec, message.requested_by, leader.wall())?
     };
     let written = leader.writer.commit(changes, &[]).await.map_err(write_error)?;
     leader.view_at(written.revision).await;
@@ -254,12 +254,12 @@ fn created(
     id: &RolloutId,
     spec: RolloutSpec,
     created_by: String,
+    now: WallTime,
 ) -> Result<Vec<RecordChange>, Status> {
     let declared: Vec<TargetSpec> = view.targets.values().map(|t| t.record.clone()).collect();
     let waves = spec
         .select(&declared)
         .map_err(|e| Status::not_found(e.to_string()))?;
-    let now = wall_now();
     let mut changes = Vec::new();
     for (wave, targets) in waves.iter().enumerate() {
         for target in targets {
@@ -318,7 +318,7 @@ pub(crate) async fn abort(leader: &Leader, message: v1::AbortRolloutRequest) -> 
             reason,
             by: message.requested_by,
             // No earlier than what it decides about, even if that was written by a clock that is ahead.
-            at: held_since.map_or_else(wall_now, |since| since.max(wall_now())),
+            at: held_since.map_or(leader.wall(), |since| since.max(leader.wall())),
         };
         let record = RolloutRecord {
             abort: Some(decision),
@@ -345,8 +345,8 @@ pub(crate) async fn retry(leader: &Leader, message: v1::RetryRolloutRequest) -> 
         {
             let record = ProgressRecord {
                 target: after,
-                since: wall_now(),
-                retried_at: Some(wall_now()),
+                since: leader.wall(),
+                retried_at: Some(leader.wall()),
                 ..stored.record.clone()
             };
             changes.push(RecordChange::update(
@@ -388,7 +388,7 @@ mod tests {
             id: id.clone(),
             spec: serde_json::from_value(spec).expect("a rollout"),
             waves: Vec::new(),
-            created_at: wall_now(),
+            created_at: crate::clock::wall_now(),
             created_by: "test".to_owned(),
             abort: None,
             ended_at: None,

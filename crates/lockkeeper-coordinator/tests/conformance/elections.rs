@@ -6,6 +6,7 @@ use std::time::Duration;
 use lockkeeper_coordinator::clock::{BootClock, Clock, ManualClock};
 use lockkeeper_coordinator::election::{Candidate, Claim, Election, GENERATION_KEY, LEADER_KEY};
 use lockkeeper_coordinator::store::{Guard, Outcome, Store, Txn, Write};
+use lockkeeper_coordinator::world::World;
 use lockkeeper_core::epoch::LeaderEpoch;
 use lockkeeper_core::id::SessionId;
 use tokio::sync::{Notify, watch};
@@ -34,7 +35,7 @@ fn candidate(name: &str) -> Candidate {
 }
 
 fn stand(store: &Arc<dyn Store>, name: &str) -> Election {
-    Election::start(Arc::clone(store), Arc::new(BootClock), candidate(name), TTL)
+    Election::start(Arc::clone(store), World::default(), candidate(name), TTL)
 }
 
 fn leads(election: &Election) -> Option<LeaderEpoch> {
@@ -266,7 +267,15 @@ pub(crate) async fn a_creation_whose_answer_is_lost_is_found_again(on: Fixture) 
 async fn a_frozen_leader_wakes_up_without_the_leadership() {
     let store = fixture::memory_with_history(1000);
     let clock = Arc::new(ManualClock::default());
-    let election = Election::start(Arc::clone(&store), Arc::clone(&clock) as _, candidate("c1"), TTL);
+    let election = Election::start(
+        Arc::clone(&store),
+        World {
+            clock: Arc::clone(&clock) as _,
+            ..World::default()
+        },
+        candidate("c1"),
+        TTL,
+    );
     let claim = until(election.claims(), SLACK, |claim| claim.guard().is_some()).await;
     assert!(claim.leads_at(clock.now()).is_some());
     clock.advance(TTL * 2);

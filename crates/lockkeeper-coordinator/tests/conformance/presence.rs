@@ -8,6 +8,7 @@ use lockkeeper_coordinator::clock::{BootClock, Clock};
 use lockkeeper_coordinator::keeper::LeaseEnd;
 use lockkeeper_coordinator::session::{GATES, Opened, SESSIONS, Session, SessionEnd, SessionError};
 use lockkeeper_coordinator::store::{Guard, Outcome, Revision, Store, Txn, Write};
+use lockkeeper_coordinator::world::World;
 use tokio::time::{sleep, timeout};
 
 use crate::faulty::{Fault, Faulty};
@@ -22,7 +23,7 @@ const SLACK: Duration = Duration::from_secs(4);
 async fn open(store: &Arc<dyn Store>) -> Opened {
     let name = "c1".parse().unwrap();
     let info = br#"{"region":"eu"}"#.to_vec();
-    Session::open(Arc::clone(store), Arc::new(BootClock), &name, info, TTL)
+    Session::open(Arc::clone(store), &World::default(), &name, info, TTL)
         .await
         .unwrap()
 }

@@ -82,6 +82,7 @@ impl InProcess {
             let listener = TcpListener::bind("127.0.0.1:0")
                 .await
                 .map_err(|e| e.to_string())?;
+            let address = listener.local_addr().map_err(|e| e.to_string())?;
             let options = Options {
                 name: name(i).parse().map_err(|e| format!("{e}"))?,
                 fleet: "demo".parse().map_err(|e| format!("{e}"))?,
@@ -92,7 +93,8 @@ impl InProcess {
                 store,
                 settings,
             };
-            Coordinator::start(options).await.map_err(|e| e.to_string())
+            let started = Coordinator::start(options).await.map_err(|e| e.to_string())?;
+            Ok::<_, String>((address, started))
         };
         // Held from here on, so that a failure does not drop a runtime where that would block.
         let mut this = Self {
@@ -105,8 +107,8 @@ impl InProcess {
             return Ok(this);
         };
         let started = runtime.spawn(start).await.map_err(|e| failed(e.to_string()))?;
-        let coordinator = started.map_err(failed)?;
-        this.address = coordinator.address();
+        let (address, coordinator) = started.map_err(failed)?;
+        this.address = address;
         this.coordinator = Some(coordinator);
         Ok(this)
     }

@@ -13,8 +13,7 @@ use lockkeeper_migrate::db::{Claim, DbError, Hand, TakeError};
 use lockkeeper_migrate::plan;
 use tracing::{info, warn};
 
-use super::{Step, TAKE_PATIENCE, TargetDriver, Trouble, elapsed_since, needs_person};
-use crate::clock::wall_now;
+use super::{Step, TAKE_PATIENCE, TargetDriver, Trouble, needs_person};
 use crate::leader::fence;
 use crate::leader::writer::{RecordChange, WriteError};
 use crate::records::{InvariantRecord, key};
@@ -31,7 +30,7 @@ impl TargetDriver {
     pub(super) async fn fence(&mut self) -> Step<Event> {
         self.stand().await?;
         let mut record = self.progress.record.clone();
-        record.fence_time = record.closed_at.map(elapsed_since);
+        record.fence_time = record.closed_at.map(|at| self.elapsed_since(at));
         self.write(record, Vec::new()).await?;
         Ok(Event::Fenced)
     }
@@ -81,7 +80,7 @@ impl TargetDriver {
         };
         let in_target = self.hand()?.gate_row().gate_epoch;
         let epoch = GateEpoch::next(gate.record.epoch, in_target);
-        let now = wall_now();
+        let now = self.leader.wall();
         let closed = gate
             .record
             .close(epoch, self.rollout.clone(), self.leader.writer.epoch(), now);
@@ -140,7 +139,7 @@ impl TargetDriver {
             self.leader.waits.next(
                 self.name(),
                 "end the sessions that still hold writes, then run the migrations",
-                Some(after(patience)),
+                Some(self.after(patience)),
             );
             let Self { hand, observer, .. } = self;
             let Some(hand) = hand.as_mut() else {
@@ -200,11 +199,13 @@ impl TargetDriver {
                 "raise the barrier without them",
             ),
         };
-        self.leader.waits.next(self.name(), then, Some(after(patience)));
+        self.leader
+            .waits
+            .next(self.name(), then, Some(self.after(patience)));
         let strength = self.target.strength;
         let pending = fence::drain(&self.leader, self.name(), epoch, listed, strength, patience).await;
         if cooperative && !pending.is_empty() {
-            let now = self.leader.clock.now();
+            let now = self.leader.world.clock.now();
             let who: Vec<String> = pending
                 .iter()
                 .flat_map(|p| fence::described(p, now))
@@ -236,7 +237,11 @@ impl TargetDriver {
     }
 
     fn after_closing(&self, time: Duration) -> WallTime {
-        let closed = self.progress.record.budget_since().unwrap_or_else(wall_now);
+        let closed = self
+            .progress
+            .record
+            .budget_since()
+            .unwrap_or_else(|| self.leader.wall());
         WallTime(closed.0.saturating_add(millis(time)))
     }
 
@@ -245,16 +250,16 @@ impl TargetDriver {
         self.left_until(self.budget_end())
     }
 
+    fn after(&self, time: Duration) -> WallTime {
+        WallTime(self.leader.wall().0.saturating_add(millis(time)))
+    }
+
     fn left_until(&self, end: WallTime) -> Duration {
-        let left = end.0.saturating_sub(wall_now().0);
+        let left = end.0.saturating_sub(self.leader.wall().0);
         Duration::from_millis(u64::try_from(left).unwrap_or(0))
     }
 }
 
 fn millis(time: Duration) -> i64 {
     i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
-}
-
-fn after(time: Duration) -> WallTime {
-    WallTime(wall_now().0.saturating_add(millis(time)))
 }

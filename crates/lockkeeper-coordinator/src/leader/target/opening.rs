@@ -8,7 +8,7 @@ use lockkeeper_core::spec::RowInvariant;
 use lockkeeper_migrate::db::DbError;
 use lockkeeper_migrate::engine::{self, EngineError};
 
-use super::{Step, TargetDriver, Trouble, elapsed_since, needs_person};
+use super::{Step, TargetDriver, Trouble, needs_person};
 use crate::records::ProgressRecord;
 
 /// Shortest time that a verification is given: the budget may be used up by then.
@@ -114,7 +114,7 @@ impl TargetDriver {
         let event = self.prepare().await?;
         if event == Some(Event::Opened) {
             let mut record = self.progress.record.clone();
-            record.total_time = record.closed_at.map(elapsed_since);
+            record.total_time = record.closed_at.map(|at| self.elapsed_since(at));
             self.write(record, Vec::new()).await?;
         }
         Ok(event.unwrap_or_else(|| Event::NeedsPerson("nothing says how to open the gate".to_owned())))

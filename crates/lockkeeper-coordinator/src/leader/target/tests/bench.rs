@@ -26,7 +26,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-use crate::clock::{BootClock, wall_now};
+use crate::clock::wall_now;
 use crate::leader::access::Migrations;
 use crate::leader::run::Leader;
 use crate::leader::target::TargetDriver;
@@ -36,6 +36,7 @@ use crate::records::{ProgressRecord, RolloutRecord, Stored, key};
 use crate::store::embedded::EmbeddedStore;
 use crate::store::{Guard, Outcome, Store, Txn, Write};
 use crate::view::FleetView;
+use crate::world::World;
 
 /// What the database is, and what happened to it.
 #[derive(Debug)]
@@ -309,7 +310,7 @@ impl Bench {
             Uuid::nil(),
             "c1".parse().unwrap(),
             receiver,
-            Arc::new(BootClock),
+            World::default(),
             LeaseSettings::default(),
             Waits::default(),
         );
