@@ -19,7 +19,7 @@
 use std::time::Duration;
 
 use lockkeeper_core::id::{CoordinatorName, Region, RolloutId, SessionId, TargetName};
-use lockkeeper_core::rollout::Target;
+use lockkeeper_core::rollout::{AbortWay, Ruling, Steering, Target};
 use lockkeeper_core::spec::RolloutSpec;
 use lockkeeper_core::time::WallTime;
 use serde::de::DeserializeOwned;
@@ -138,7 +138,13 @@ pub struct RolloutRecord {
     /// Who, as the client claims.
     pub created_by: String,
     /// An operator's wish to stop, with the reason.
-    pub abort: Option<Decision>,
+    pub abort: Option<Abort>,
+    /// What else stands about it as a whole.
+    #[serde(default)]
+    pub steering: Steering,
+    /// Every ruling, oldest first.
+    #[serde(default)]
+    pub history: Vec<HistoryRecord>,
     /// When its last target reached a final state.
     pub ended_at: Option<WallTime>,
     /// W3C trace context of the request that created it: the rollout's work continues that trace.
@@ -167,6 +173,35 @@ pub struct Decision {
     pub at: WallTime,
 }
 
+/// A wish to stop.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Abort {
+    /// Who, when and why.
+    #[serde(flatten)]
+    pub decision: Decision,
+    /// What becomes of targets behind their fence.
+    #[serde(default)]
+    pub way: AbortWay,
+}
+
+/// One ruling about a rollout, for the record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistoryRecord {
+    /// What.
+    pub ruling: Ruling,
+    /// Who, when and why.
+    #[serde(flatten)]
+    pub decision: Decision,
+    /// From which address the request came.
+    pub from: String,
+    /// What followed, in words.
+    pub note: String,
+    /// The request's id; empty: it had none.
+    pub request_id: String,
+    /// The leader that recorded it: its epoch.
+    pub leader_epoch: String,
+}
+
 /// A target of a rollout: the state machine's state, and what people want to know.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProgressRecord {
@@ -181,6 +216,9 @@ pub struct ProgressRecord {
     /// When a person last let a held target go on: the budget counts from there.
     #[serde(default)]
     pub retried_at: Option<WallTime>,
+    /// A person's order to open the held target's gate though nothing has verified it.
+    #[serde(default)]
+    pub force_open: Option<Decision>,
     /// Time from closing the gate to drained.
     pub fence_time: Option<Duration>,
     /// Time that the migrations took.
@@ -224,6 +262,7 @@ impl ProgressRecord {
             since: now,
             closed_at: None,
             retried_at: None,
+            force_open: None,
             fence_time: None,
             migrate_time: None,
             verify_time: None,

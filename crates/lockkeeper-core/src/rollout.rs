@@ -13,6 +13,7 @@
 
 mod act;
 mod schedule;
+mod steering;
 mod step;
 
 use serde::{Deserialize, Serialize};
@@ -21,7 +22,10 @@ use crate::epoch::GateEpoch;
 use crate::version::SchemaVersion;
 
 pub use act::{Act, Ground, StoreGate, next_act};
-pub use schedule::{Overall, TargetInWave, overall, stop_the_rest, to_start};
+pub use schedule::{
+    Overall, Plan, TargetInWave, Turn, Wait, WaveTerms, Window, overall, stop_the_rest, to_start, turn,
+};
+pub use steering::{Decided, Member, Picture, Refusal, Ruling, Steering, decide};
 pub use step::{Rejected, step};
 
 /// What a failure leads to.
@@ -35,6 +39,19 @@ pub enum OnFailure {
     Hold,
     /// Revert this target; the others go on.
     Continue,
+}
+
+/// What becomes of a target that an abort finds behind its fence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
+#[serde(rename_all = "kebab-case")]
+pub enum AbortWay {
+    /// Revert what the rollout has applied, and open at the old version.
+    #[default]
+    RollBack,
+    /// Open at the old version if the target still is at it; where something took effect, hold. Reverts nothing.
+    Reopen,
+    /// Stop, and leave the fence up for a person.
+    Hold,
 }
 
 /// Which version is to be verified and opened.
@@ -87,13 +104,18 @@ pub enum State {
     Aborted,
     /// Open at the old version, reverted.
     RolledBack,
+    /// Left out by an operator, its gate open.
+    Skipped,
 }
 
 impl State {
     /// Whether nothing more will happen by itself or by a decision.
     #[must_use]
     pub fn is_final(self) -> bool {
-        matches!(self, Self::Done | Self::Aborted | Self::RolledBack)
+        matches!(
+            self,
+            Self::Done | Self::Aborted | Self::RolledBack | Self::Skipped
+        )
     }
 
     /// Whether a leader stops here: final, or waiting for a wave or for a person.
@@ -117,7 +139,8 @@ impl State {
             | Self::Held(HeldAt::BeforeFence | HeldAt::ReleasedByHand)
             | Self::Done
             | Self::Aborted
-            | Self::RolledBack => false,
+            | Self::RolledBack
+            | Self::Skipped => false,
         }
     }
 }
@@ -170,7 +193,12 @@ impl Target {
             State::Verifying(goal) => Some(Command::Verify(goal)),
             State::Opening(goal) => Some(Command::Open(goal)),
             State::RollingBack => Some(Command::RollBack),
-            State::Pending | State::Held(_) | State::Done | State::Aborted | State::RolledBack => None,
+            State::Pending
+            | State::Held(_)
+            | State::Done
+            | State::Aborted
+            | State::RolledBack
+            | State::Skipped => None,
         }
     }
 }
@@ -248,7 +276,16 @@ pub enum Event {
     /// Only a person can go on: the target is ahead of the store, its identity changed, …
     NeedsPerson(String),
     /// An operator wants the rollout to stop.
-    AbortRequested(String),
+    AbortRequested {
+        /// What becomes of what is behind its fence.
+        way: AbortWay,
+        /// Why, and who.
+        reason: String,
+    },
+    /// An operator wants the rollout to rest at the next safe point.
+    PauseRequested,
+    /// An operator wants the rollout to leave the target out.
+    SkipRequested(String),
     /// An operator wants a held target to go on.
     RetryRequested,
 }

@@ -9,7 +9,7 @@ use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::id::{Region, ServiceName, TargetName};
-use crate::rollout::OnFailure;
+use crate::rollout::{OnFailure, Plan, WaveTerms};
 use crate::strength::Strength;
 
 /// `targets.yaml`.
@@ -240,6 +240,12 @@ pub struct WaveSpec {
     /// How many at a time; absent or 0: all.
     #[serde(default)]
     pub parallel: usize,
+    /// How long to look at this wave before the next one starts.
+    #[serde(default, with = "humantime_serde", skip_serializing_if = "Duration::is_zero")]
+    pub bake: Duration,
+    /// Whether a person must approve this wave before it starts.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub approve: bool,
 }
 
 /// A rollout that cannot be made from what is declared.
@@ -291,6 +297,20 @@ impl WaveSpec {
 }
 
 impl RolloutSpec {
+    /// What the schedule goes by.
+    #[must_use]
+    pub fn plan(&self) -> Plan {
+        let terms = |wave: &WaveSpec| WaveTerms {
+            parallel: wave.parallel,
+            bake: wave.bake,
+            approve: wave.approve,
+        };
+        Plan {
+            waves: self.waves.iter().map(terms).collect(),
+            on_failure: self.on_failure,
+        }
+    }
+
     /// The targets of each wave, in order of name; a target belongs to the first wave that matches it.
     ///
     /// # Errors

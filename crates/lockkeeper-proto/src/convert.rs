@@ -14,6 +14,8 @@ use lockkeeper_core::version::{SchemaVersion, VersionRange};
 
 use crate::v1;
 
+mod ruling;
+
 /// A field of a message that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {problem}")]
@@ -159,6 +161,7 @@ impl From<State> for v1::TargetState {
             State::Done => Self::Done,
             State::Aborted => Self::Aborted,
             State::RolledBack => Self::RolledBack,
+            State::Skipped => Self::Skipped,
         }
     }
 }
@@ -286,6 +289,8 @@ impl From<WaveSpec> for v1::Wave {
             targets: wave.targets.into_iter().map(String::from).collect(),
             labels: wave.labels.into_iter().collect(),
             parallel: u32::try_from(wave.parallel).unwrap_or(u32::MAX),
+            bake: (!wave.bake.is_zero()).then(|| duration_message(wave.bake)),
+            approve: wave.approve,
         }
     }
 }
@@ -307,6 +312,8 @@ impl TryFrom<v1::Wave> for WaveSpec {
                 .collect::<Result<_, _>>()?,
             labels: message.labels.into_iter().collect(),
             parallel: message.parallel as usize,
+            bake: duration("bake", message.bake, Duration::ZERO)?,
+            approve: message.approve,
         })
     }
 }

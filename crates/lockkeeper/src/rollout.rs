@@ -1,12 +1,14 @@
 //! `lockkeeper rollout`: takes targets from one schema version to another.
 
 mod show;
+mod steer;
 mod watch;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use lockkeeper_core::rollout::Ruling;
 use lockkeeper_core::spec::RolloutSpec;
 use lockkeeper_proto::v1;
 use lockkeeper_proto::v1::rollout_service_client::RolloutServiceClient;
@@ -54,18 +56,39 @@ enum Verb {
         #[command(flatten)]
         wait: WaitArgs,
     },
+    /// Start no more targets; those under way go to their end
+    Pause(steer::OrderArgs),
+    /// Go on after a pause
+    Resume(steer::OrderArgs),
+    /// Let a wave start that asks for an approval
+    Approve {
+        #[command(flatten)]
+        order: steer::OrderArgs,
+        /// The wave's index, from 0 [default: the one that waits]
+        #[arg(long, value_name = "INDEX")]
+        wave: Option<usize>,
+    },
     /// Stop a rollout: what has not begun does not start, what runs is rolled back
     Abort {
-        /// Its id
-        id: String,
-        /// Why, for the record
-        #[arg(long, default_value = "")]
-        reason: String,
+        #[command(flatten)]
+        order: steer::OrderArgs,
+        /// What becomes of targets behind their fence
+        #[arg(long, value_enum, default_value_t)]
+        way: steer::Way,
     },
     /// Let the held targets of a rollout go on
-    Retry {
+    Retry(steer::OrderArgs),
+    /// Leave out a target whose gate is open; the others go on
+    Skip(steer::TargetOrderArgs),
+    /// Open a held target's gate though nothing has verified it
+    ForceOpen(steer::TargetOrderArgs),
+    /// Show who ruled what about a rollout, when and why
+    History {
         /// Its id
         id: String,
+        /// How to print the result
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
     },
 }
 
@@ -117,33 +140,14 @@ impl RolloutCommand {
             Verb::Watch { id, wait } => {
                 watch::follow(&self.server, &id, wait.timeout, wait.format, watch::Style::Drawn).await
             }
-            Verb::Abort { id, reason } => {
-                let message = v1::AbortRolloutRequest {
-                    id,
-                    reason,
-                    requested_by: requested_by(),
-                };
-                let answer = client
-                    .abort_rollout(request(message))
-                    .await
-                    .map_err(refused)?
-                    .into_inner();
-                output::write(&show::text(&answer.rollout.unwrap_or_default()))?;
-                Ok(Exit::Ok)
-            }
-            Verb::Retry { id } => {
-                let message = v1::RetryRolloutRequest {
-                    id,
-                    requested_by: requested_by(),
-                };
-                let answer = client
-                    .retry_rollout(request(message))
-                    .await
-                    .map_err(refused)?
-                    .into_inner();
-                output::write(&show::text(&answer.rollout.unwrap_or_default()))?;
-                Ok(Exit::Ok)
-            }
+            Verb::Pause(order) => steer::rule(&client, order, Ruling::Pause).await,
+            Verb::Resume(order) => steer::rule(&client, order, Ruling::Resume).await,
+            Verb::Approve { order, wave } => steer::rule(&client, order, Ruling::Approve(wave)).await,
+            Verb::Abort { order, way } => steer::rule(&client, order, Ruling::Abort(way.into())).await,
+            Verb::Retry(order) => steer::rule(&client, order, Ruling::Retry).await,
+            Verb::Skip(args) => steer::rule_on(&client, args, Ruling::Skip).await,
+            Verb::ForceOpen(args) => steer::rule_on(&client, args, Ruling::ForceOpen).await,
+            Verb::History { id, format } => steer::history(&mut client, id, format).await,
         }
     }
 }

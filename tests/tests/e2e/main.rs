@@ -16,5 +16,6 @@ mod no_coordinator;
 mod paused_agent;
 mod regions;
 mod small;
+mod steering;
 mod store_back;
 mod traces;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use lockkeeper_core::spec::{DsnReference, TargetSpec};
-use lockkeeper_migrate::db::{self, Database, DatabaseOptions};
+use lockkeeper_migrate::db::{self, BreakGlass, Database, DatabaseOptions};
 use lockkeeper_migrate::dsn::Dsn;
 use lockkeeper_migrate::ledger::{ChoiceError, LedgerChoice};
 use lockkeeper_migrate::source::{
@@ -49,6 +49,12 @@ pub trait Targets: Send + Sync + fmt::Debug {
     /// The DSN cannot be found or parsed.
     async fn database(&self, spec: &TargetSpec) -> Result<Box<dyn Database>, AccessError>;
 
+    /// Opens a target's database for a release by hand.
+    ///
+    /// # Errors
+    /// The DSN cannot be found or parsed.
+    async fn break_glass(&self, spec: &TargetSpec) -> Result<Box<dyn BreakGlass>, AccessError>;
+
     /// Reads a target's migrations.
     ///
     /// # Errors
@@ -67,6 +73,10 @@ impl Targets for Declared {
         database(spec).await
     }
 
+    async fn break_glass(&self, spec: &TargetSpec) -> Result<Box<dyn BreakGlass>, AccessError> {
+        Ok(db::break_glass(&dsn(spec).await?))
+    }
+
     async fn migrations(
         &self,
         spec: &TargetSpec,
@@ -77,6 +87,18 @@ impl Targets for Declared {
 }
 
 async fn database(spec: &TargetSpec) -> Result<Box<dyn Database>, AccessError> {
+    Ok(db::open(
+        &dsn(spec).await?,
+        DatabaseOptions {
+            strength: spec.strength,
+            ledger: ledger(spec)?,
+            ..DatabaseOptions::default()
+        },
+    ))
+}
+
+/// The target's DSN, of the dialect that is declared.
+async fn dsn(spec: &TargetSpec) -> Result<Dsn, AccessError> {
     let text = resolve(&spec.dsn).await?;
     let dsn = Dsn::parse(text.trim()).map_err(|e| AccessError::Dsn(e.to_string()))?;
     let found = dsn.dialect().to_string();
@@ -85,14 +107,7 @@ async fn database(spec: &TargetSpec) -> Result<Box<dyn Database>, AccessError> {
             declared: declared.clone(),
             found,
         }),
-        Some(_) | None => Ok(db::open(
-            &dsn,
-            DatabaseOptions {
-                strength: spec.strength,
-                ledger: ledger(spec)?,
-                ..DatabaseOptions::default()
-            },
-        )),
+        Some(_) | None => Ok(dsn),
     }
 }
 

@@ -6,11 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lockkeeper_core::id::{RolloutId, TargetName};
-use lockkeeper_core::rollout::{Event, HeldAt, State, TargetInWave, step, stop_the_rest, to_start};
+use lockkeeper_core::rollout::{
+    AbortWay, Event, HeldAt, State, TargetInWave, Turn, Wait, Window, step, turn,
+};
+use lockkeeper_core::time::WallTime;
 use tokio::task::JoinSet;
 use tracing::{Instrument, info, info_span, warn};
 
-use crate::leader::run::Leader;
+use crate::leader::run::{Leader, abort_event};
 use crate::leader::target::TargetDriver;
 use crate::leader::writer::{RecordChange, WriteError};
 use crate::records::{ProgressRecord, RolloutRecord, Stored, key};
@@ -18,6 +21,9 @@ use crate::telemetry;
 
 /// Pause before a target whose driver stopped without coming to rest is tried again.
 const AGAIN_PAUSE: Duration = Duration::from_secs(1);
+
+/// Longest sleep before the clock is looked at again: it may be set.
+const CLOCK_LOOK: Duration = Duration::from_secs(30);
 
 /// Runs a rollout until it has ended or the leader stops.
 pub async fn run(leader: Arc<Leader>, id: RolloutId) {
@@ -40,6 +46,25 @@ struct RolloutDriver {
     running: BTreeSet<TargetName>,
 }
 
+/// What a round found.
+enum Round {
+    /// The rollout has ended.
+    Ended,
+    /// It goes on with the next change, or at this time.
+    GoesOn(Option<WallTime>),
+}
+
+fn left(now: WallTime, until: WallTime) -> Duration {
+    Duration::from_millis(u64::try_from(until.0.saturating_sub(now.0)).unwrap_or(0))
+}
+
+async fn sleep_for(left: Option<Duration>) {
+    match left {
+        Some(left) => tokio::time::sleep(left.min(CLOCK_LOOK)).await,
+        None => std::future::pending().await,
+    }
+}
+
 type Progress = BTreeMap<TargetName, Stored<ProgressRecord>>;
 
 impl RolloutDriver {
@@ -47,14 +72,19 @@ impl RolloutDriver {
         let mut view = self.leader.view.clone();
         loop {
             view.borrow_and_update();
-            match self.round().await {
-                Ok(true) => return self.let_drivers_leave().await,
-                Ok(false) => {}
+            let wake = match self.round().await {
+                Ok(Round::Ended) => return self.let_drivers_leave().await,
+                Ok(Round::GoesOn(wake)) => wake,
                 Err(WriteError::NotLeader) => return,
-                Err(error) => warn!(rollout = %self.id, %error, "cannot go on, trying again"),
-            }
+                Err(error) => {
+                    warn!(rollout = %self.id, %error, "cannot go on, trying again");
+                    None
+                }
+            };
+            let asleep = sleep_for(wake.map(|wake| left(self.leader.wall(), wake)));
             tokio::select! {
                 changed = view.changed() => if changed.is_err() { return },
+                () = asleep => {}
                 Some(ended) = self.tasks.join_next() => self.ended(ended).await,
             }
         }
@@ -83,24 +113,23 @@ impl RolloutDriver {
         }
     }
 
-    /// Decides on one picture. Gives whether the rollout has ended.
-    async fn round(&mut self) -> Result<bool, WriteError> {
+    /// Decides on one picture.
+    async fn round(&mut self) -> Result<Round, WriteError> {
         let Some(rollout) = self.leader.rollout(&self.id) else {
-            return Ok(true);
+            return Ok(Round::Ended);
         };
         if rollout.record.ended_at.is_some() {
-            return Ok(true);
+            return Ok(Round::Ended);
         }
         let progress = self.leader.progress(&self.id);
         if !progress.is_empty() && progress.values().all(|p| p.record.target.state.is_final()) {
             self.end(&rollout).await?;
-            return Ok(true);
+            return Ok(Round::Ended);
         }
         self.give_up_undeclared(&progress).await?;
         self.go_on(&rollout.record, &progress);
         self.apply_abort(&rollout.record, &progress).await?;
-        self.start(&rollout.record, &progress).await?;
-        Ok(false)
+        self.start(&rollout.record, &progress).await.map(Round::GoesOn)
     }
 
     async fn end(&self, rollout: &Stored<RolloutRecord>) -> Result<(), WriteError> {
@@ -173,44 +202,65 @@ impl RolloutDriver {
         };
         for (name, stored) in progress {
             // A retry that was asked for after the abort wins: it is the later decision.
-            let decided_before = stored.record.since.0 <= abort.at.0;
+            let decided_before = stored.record.since.0 <= abort.decision.at.0;
             if stored.record.target.state.is_resting()
                 && !stored.record.target.state.is_final()
                 && decided_before
             {
-                let reason = format!("aborted: {} ({})", abort.reason, abort.by);
-                self.move_on(name, stored, Event::AbortRequested(reason)).await?;
+                self.move_on(name, stored, abort_event(abort)).await?;
             }
         }
         Ok(())
     }
 
-    async fn start(&self, rollout: &RolloutRecord, progress: &Progress) -> Result<(), WriteError> {
+    /// Starts those whose turn it is. Gives when to look again, if that is a matter of time.
+    async fn start(
+        &self,
+        rollout: &RolloutRecord,
+        progress: &Progress,
+    ) -> Result<Option<WallTime>, WriteError> {
         let names: Vec<&TargetName> = progress.keys().collect();
         let states: Vec<TargetInWave> = progress
             .values()
             .map(|p| TargetInWave {
                 wave: p.record.wave,
                 state: p.record.target.state,
+                since: p.record.since,
             })
             .collect();
-        let on_failure = rollout.spec.on_failure;
-        if let Some(failed) = stop_the_rest(&states, on_failure) {
-            let reason = format!("not started: {} did not reach the new version", names[failed]);
-            for (name, stored) in progress
-                .iter()
-                .filter(|(_, p)| p.record.target.state == State::Pending)
-            {
-                self.move_on(name, stored, Event::AbortRequested(reason.clone()))
-                    .await?;
+        let now = self.leader.wall();
+        match turn(
+            &states,
+            &rollout.spec.plan(),
+            &rollout.steering,
+            Window::Open,
+            now,
+        ) {
+            Turn::Start(due) => {
+                for index in due {
+                    if let Some(stored) = progress.get(names[index]) {
+                        self.move_on(names[index], stored, Event::Start).await?;
+                    }
+                }
+                Ok(None)
             }
-            return Ok(());
+            Turn::StopTheRest(failed) => self.stop_pending(progress, names[failed]).await.map(|()| None),
+            Turn::Wait(Wait::Bake { until, .. }) => Ok(Some(until)),
+            Turn::Wait(Wait::Window { opens }) => Ok(opens),
+            Turn::Wait(Wait::Paused | Wait::Approval { .. }) | Turn::Nobody => Ok(None),
         }
-        let parallel: Vec<usize> = rollout.spec.waves.iter().map(|w| w.parallel).collect();
-        for index in to_start(&states, &parallel, on_failure) {
-            if let Some(stored) = progress.get(names[index]) {
-                self.move_on(names[index], stored, Event::Start).await?;
-            }
+    }
+
+    async fn stop_pending(&self, progress: &Progress, failed: &TargetName) -> Result<(), WriteError> {
+        let pending = progress
+            .iter()
+            .filter(|(_, p)| p.record.target.state == State::Pending);
+        for (name, stored) in pending {
+            let event = Event::AbortRequested {
+                way: AbortWay::default(),
+                reason: format!("not started: {failed} did not reach the new version"),
+            };
+            self.move_on(name, stored, event).await?;
         }
         Ok(())
     }

@@ -9,6 +9,7 @@ use lockkeeper_core::epoch::GateEpoch;
 use lockkeeper_core::gate::Gate;
 use lockkeeper_core::id::{CoordinatorName, RolloutId, SessionId, TargetName};
 use lockkeeper_core::lease::LeaseSettings;
+use lockkeeper_core::rollout::Event;
 use lockkeeper_core::spec::TargetSpec;
 use lockkeeper_core::time::{Instant, WallTime};
 use lockkeeper_migrate::db::GateRow;
@@ -23,13 +24,23 @@ use crate::leader::recall::Recall;
 use crate::leader::waits::Waits;
 use crate::leader::writer::{LeaderWriter, RecordChange, WriteError};
 use crate::leader::{adopt, rollout};
-use crate::records::{ProgressRecord, RolloutRecord, Stored, key};
+use crate::records::{Abort, Decision, ProgressRecord, RolloutRecord, Stored, key};
 use crate::store::{Listing, StoreError};
 use crate::view::FleetView;
 use crate::world::World;
 
 /// How long the view may lag behind this leader's own commit before it goes on without it.
 const VIEW_PATIENCE: Duration = Duration::from_secs(5);
+
+/// An operator's abort, as the state machine hears of it.
+#[must_use]
+pub fn abort_event(abort: &Abort) -> Event {
+    let Decision { reason, by, .. } = &abort.decision;
+    Event::AbortRequested {
+        way: abort.way,
+        reason: format!("aborted: {reason} ({by})"),
+    }
+}
 
 /// One coordinator's time as the leader. Everything here ends with it.
 #[derive(Debug)]
@@ -232,18 +243,35 @@ impl Leader {
         view.progress.get(&at).cloned()
     }
 
-    /// Resolves with the reason when an operator wants the rollout to stop.
-    pub async fn abort_requested(&self, id: &RolloutId) -> String {
+    /// Resolves when an operator wants the rollout to stop.
+    pub async fn abort_requested(&self, id: &RolloutId) -> Event {
+        let abort = self.ruled(id, |rollout| rollout.abort.clone()).await;
+        abort_event(&abort)
+    }
+
+    /// Resolves when an operator wants the rollout to rest.
+    pub async fn pause_requested(&self, id: &RolloutId) -> Event {
+        self.ruled(id, |rollout| rollout.steering.paused.then_some(()))
+            .await;
+        Event::PauseRequested
+    }
+
+    /// Waits until something is ruled about a rollout.
+    async fn ruled<T>(&self, id: &RolloutId, ruling: impl Fn(&RolloutRecord) -> Option<T>) -> T {
         let mut view = self.view.clone();
-        let wanted = |view: &FleetView| view.rollouts.get(id).is_some_and(|r| r.record.abort.is_some());
-        let reason = match view.wait_for(wanted).await {
-            Ok(view) => view.rollouts.get(id).and_then(|r| r.record.abort.clone()),
-            Err(_) => None,
-        };
-        match reason {
-            Some(abort) => format!("{} ({})", abort.reason, abort.by),
-            // The view has ended: so will this leader.
-            None => std::future::pending().await,
+        loop {
+            let ruled = view
+                .borrow_and_update()
+                .rollouts
+                .get(id)
+                .and_then(|r| ruling(&r.record));
+            if let Some(ruled) = ruled {
+                return ruled;
+            }
+            if view.changed().await.is_err() {
+                // The view has ended: so will this leader.
+                return std::future::pending().await;
+            }
         }
     }
 

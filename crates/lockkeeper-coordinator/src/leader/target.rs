@@ -27,7 +27,7 @@ use lockkeeper_core::rollout::{Command, Event, Goal, Ground, HeldAt, State, step
 use lockkeeper_core::spec::{RolloutSpec, TargetSpec};
 use lockkeeper_core::time::WallTime;
 use lockkeeper_core::version::SchemaVersion;
-use lockkeeper_migrate::db::{Database, DbError, ExecutorId, Hand};
+use lockkeeper_migrate::db::{Database, DbError, ExecutorId, Hand, Living, Release};
 use tracing::{Instrument, debug, error, info, info_span, warn};
 
 use crate::leader::access::Migrations;
@@ -35,7 +35,7 @@ use crate::leader::fence;
 use crate::leader::run::Leader;
 use crate::leader::waits::TargetObserver;
 use crate::leader::writer::{RecordChange, WriteError};
-use crate::records::{ProgressRecord, Stored, key};
+use crate::records::{Decision, ProgressRecord, Stored, key};
 use crate::store::Listing;
 
 /// Longest wait for a target's row and for an older executor's end.
@@ -159,7 +159,7 @@ impl TargetDriver {
     async fn drive(&mut self) -> Driven {
         while let Some(command) = self.progress.record.target.command() {
             let span = info_span!("step", target = %self.target.name, command = ?command);
-            let outcome = self.execute_or_abort(command).instrument(span).await;
+            let outcome = self.execute_or_stop(command).instrument(span).await;
             let event = match outcome {
                 Ok(event) | Err(Trouble::Event(event)) => event,
                 Err(Trouble::Lost(why)) => match self.reconnect(why).await {
@@ -188,6 +188,20 @@ impl TargetDriver {
     async fn hold(&mut self) -> Option<Stored<ProgressRecord>> {
         self.leader.waits.clear(self.name());
         loop {
+            if let Some(order) = self.progress.record.force_open.clone() {
+                match self.force_open(&order).await {
+                    Ok(event) => {
+                        if self.advance(event).await.is_ok() {
+                            return Some(self.progress.clone());
+                        }
+                    }
+                    Err(Trouble::Stop(_)) => {}
+                    Err(Trouble::Event(event)) => self.cannot_force_open(&format!("{event:?}")),
+                    Err(Trouble::Lost(why)) => self.cannot_force_open(&why),
+                }
+                tokio::time::sleep(HOLD_AGAIN.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
+                continue;
+            }
             if !self.stands() {
                 match self.load_and_stand().await {
                     Err(Trouble::Event(event @ Event::GateFoundOpen(_))) => {
@@ -213,6 +227,34 @@ impl TargetDriver {
                 Err(_) => continue,
             }
         }
+    }
+
+    /// Opens the target's row as a person with nothing but the database would: should this leader be lost on the way,
+    /// the next one finds in the row who did it and why. On SQLite the fence is gone with the session, and there is no
+    /// closed row to open.
+    async fn force_open(&mut self, order: &Decision) -> Step<Event> {
+        self.load().await?;
+        self.drop_hand().await;
+        let release = Release {
+            reason: format!("force-open: {}", order.reason),
+            who: order.by.clone(),
+            living: Living::End,
+        };
+        let lost = |error: &dyn std::fmt::Display| Trouble::Lost(error.to_string());
+        let database = self.leader.world.targets.break_glass(&self.target).await;
+        let database = database.map_err(|e| lost(&e))?;
+        database.release_fence(&release).await.map_err(|e| lost(&e))?;
+        warn!(target = %self.name(), by = order.by, reason = order.reason, "gate opened by force");
+        self.take().await?;
+        self.released_at = self.version_in_ledger().await?;
+        let (reason, by) = (&order.reason, &order.by);
+        Ok(Event::GateFoundOpen(format!("opened by force: {reason} ({by})")))
+    }
+
+    fn cannot_force_open(&self, why: &str) {
+        warn!(target = %self.name(), why, "cannot open the held target's gate by force, trying again");
+        let wait = ("database".to_owned(), self.name().to_string(), why.to_owned());
+        self.leader.waits.set(self.name(), vec![wait]);
     }
 
     async fn load_and_stand(&mut self) -> Step<()> {
@@ -247,9 +289,9 @@ impl TargetDriver {
         &self.target.name
     }
 
-    /// Carries a command out, unless an operator wants the rollout to stop first. What is cut off leaves no hand:
+    /// Carries a command out, unless an operator wants the rollout to stop, or to rest, first. What is cut off leaves no hand:
     /// the next command takes the target again, and so ends what was running.
-    async fn execute_or_abort(&mut self, command: Command) -> Step<Event> {
+    async fn execute_or_stop(&mut self, command: Command) -> Step<Event> {
         let stoppable = matches!(
             command,
             Command::Preflight | Command::Fence | Command::Migrate | Command::Verify(Goal::New)
@@ -258,12 +300,14 @@ impl TargetDriver {
             return self.execute(command).await;
         }
         let (leader, rollout) = (Arc::clone(&self.leader), self.rollout.clone());
-        let aborted = tokio::select! {
+        let event = tokio::select! {
             outcome = self.execute(command) => return outcome,
-            reason = leader.abort_requested(&rollout) => reason,
+            abort = leader.abort_requested(&rollout) => abort,
+            // Later ones are no safe points: the gate closes.
+            pause = leader.pause_requested(&rollout), if command == Command::Preflight => pause,
         };
         self.drop_hand().await;
-        Ok(Event::AbortRequested(format!("aborted: {aborted}")))
+        Ok(event)
     }
 
     async fn execute(&mut self, command: Command) -> Step<Event> {
@@ -300,6 +344,7 @@ impl TargetDriver {
         let mut record = self.progress.record.clone();
         record.target = after;
         record.since = self.leader.wall();
+        record.force_open = None;
         self.write(record, changes).await?;
         self.ground.settled();
         Ok(())

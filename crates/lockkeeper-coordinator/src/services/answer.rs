@@ -5,18 +5,19 @@ use std::time::Duration;
 
 use lockkeeper_core::gate::Position;
 use lockkeeper_core::id::{RolloutId, SessionId, TargetName};
-use lockkeeper_core::rollout::{Overall, TargetInWave, overall};
+use lockkeeper_core::rollout::{Overall, Ruling, TargetInWave, Turn, Wait as Waiting, Window, overall, turn};
+use lockkeeper_core::time::WallTime;
 use lockkeeper_proto::convert::{duration_message, timestamp, version_text};
 use lockkeeper_proto::v1;
 
 use crate::agents::{AgentRow, AgentStanding};
 use crate::leader::waits::{Doing, Wait};
-use crate::records::{ProgressRecord, RolloutRecord, SessionRecord, Stored};
+use crate::records::{HistoryRecord, ProgressRecord, RolloutRecord, SessionRecord, Stored};
 use crate::view::FleetView;
 
-/// A rollout with its targets.
+/// A rollout with its targets, as it stands now.
 #[must_use]
-pub fn rollout(view: &FleetView, id: &RolloutId) -> Option<v1::Rollout> {
+pub fn rollout(view: &FleetView, id: &RolloutId, now: WallTime) -> Option<v1::Rollout> {
     let record = &view.rollouts.get(id)?.record;
     let of_rollout = view.progress.iter().filter(|((rollout, _), _)| rollout == id);
     let progress: BTreeMap<&TargetName, &ProgressRecord> =
@@ -25,10 +26,13 @@ pub fn rollout(view: &FleetView, id: &RolloutId) -> Option<v1::Rollout> {
     let targets = order
         .filter_map(|name| Some(rollout_target(name, progress.get(name)?)))
         .collect();
+    let states: Vec<TargetInWave> = progress.values().map(|p| in_wave(p)).collect();
+    let waiting = waiting(record, &states, now);
     Some(v1::Rollout {
         id: id.to_string(),
         spec: Some(record.spec.clone().into()),
-        state: v1::RolloutState::from(state(record, progress.values().copied())).into(),
+        state: state(record, &states, waiting.as_ref()).into(),
+        waiting,
         targets,
         created_at: Some(timestamp(record.created_at)),
         ended_at: record.ended_at.map(timestamp),
@@ -37,16 +41,115 @@ pub fn rollout(view: &FleetView, id: &RolloutId) -> Option<v1::Rollout> {
     })
 }
 
-/// The state of the whole.
-fn state<'a>(record: &RolloutRecord, progress: impl Iterator<Item = &'a ProgressRecord>) -> Overall {
-    let targets: Vec<TargetInWave> = progress
-        .map(|p| TargetInWave {
-            wave: p.wave,
-            state: p.target.state,
-        })
-        .collect();
-    let parallel: Vec<usize> = record.spec.waves.iter().map(|w| w.parallel).collect();
-    overall(&targets, &parallel, record.spec.on_failure)
+fn in_wave(progress: &ProgressRecord) -> TargetInWave {
+    TargetInWave {
+        wave: progress.wave,
+        state: progress.target.state,
+        since: progress.since,
+    }
+}
+
+/// The state of the whole: a wait shows once nothing is under way any more.
+fn state(
+    record: &RolloutRecord,
+    targets: &[TargetInWave],
+    waiting: Option<&v1::RolloutWait>,
+) -> v1::RolloutState {
+    let overall = overall(targets, &record.spec.plan());
+    let rests = targets.iter().all(|t| t.state.is_resting());
+    match (overall, waiting) {
+        (Overall::Running, Some(waiting)) if rests => waiting.kind(),
+        (overall, _) => overall.into(),
+    }
+}
+
+/// What keeps a rollout's targets from starting.
+fn waiting(record: &RolloutRecord, targets: &[TargetInWave], now: WallTime) -> Option<v1::RolloutWait> {
+    if targets.iter().all(|t| t.state.is_final()) {
+        return None;
+    }
+    if record.steering.paused {
+        return Some(wait_message(record, Waiting::Paused));
+    }
+    match turn(targets, &record.spec.plan(), &record.steering, Window::Open, now) {
+        Turn::Wait(wait) => Some(wait_message(record, wait)),
+        Turn::Start(_) | Turn::StopTheRest(_) | Turn::Nobody => None,
+    }
+}
+
+fn wait_message(record: &RolloutRecord, wait: Waiting) -> v1::RolloutWait {
+    let id = &record.id;
+    let (kind, wave, until, detail) = match wait {
+        Waiting::Paused => {
+            let pause = record.history.iter().rev().find(|h| h.ruling == Ruling::Pause);
+            let why = pause.map_or_else(String::new, |p| {
+                format!(" by {}: {}", p.decision.by, p.decision.reason)
+            });
+            let detail = format!("paused{why}; `lockkeeper rollout resume {id}` goes on");
+            (v1::RolloutState::Paused, 0, None, detail)
+        }
+        Waiting::Approval { wave } => (
+            v1::RolloutState::Approval,
+            wave,
+            None,
+            format!("wave {wave} waits for `lockkeeper rollout approve {id}`"),
+        ),
+        Waiting::Bake { wave, until } => (
+            v1::RolloutState::Bake,
+            wave,
+            Some(until),
+            format!("wave {wave} is done and being looked at before the next one starts"),
+        ),
+        Waiting::Window { opens } => (
+            v1::RolloutState::Window,
+            0,
+            opens,
+            "the rollout's window is shut".to_owned(),
+        ),
+    };
+    v1::RolloutWait {
+        kind: kind.into(),
+        wave: u32::try_from(wave).unwrap_or(u32::MAX),
+        until: until.map(timestamp),
+        detail,
+    }
+}
+
+/// What a target that has not started waits for, and what happens next.
+#[must_use]
+pub fn pending(progress: &ProgressRecord, rollout: &v1::Rollout) -> (v1::WaitingOn, Option<v1::NextStep>) {
+    let waiting_on = |kind: &str, detail: String| v1::WaitingOn {
+        kind: kind.to_owned(),
+        who: format!("wave {} of rollout {}", progress.wave, rollout.id),
+        since: Some(timestamp(progress.since)),
+        detail,
+    };
+    let Some(wait) = &rollout.waiting else {
+        let detail = "starts when the targets before it are done".to_owned();
+        return (waiting_on("wave", detail), None);
+    };
+    let next = wait.until.map(|until| v1::NextStep {
+        action: "look whether the target may start".to_owned(),
+        at: Some(until),
+    });
+    let kind = wait.kind().as_str_name().trim_start_matches("ROLLOUT_STATE_");
+    (waiting_on(&kind.to_lowercase(), wait.detail.clone()), next)
+}
+
+/// One ruling.
+#[must_use]
+pub fn history_entry(entry: &HistoryRecord) -> v1::HistoryEntry {
+    v1::HistoryEntry {
+        at: Some(timestamp(entry.decision.at)),
+        by: entry.decision.by.clone(),
+        from: entry.from.clone(),
+        ruling: Some(entry.ruling.clone().into()),
+        text: entry.ruling.to_string(),
+        reason: entry.decision.reason.clone(),
+        note: entry.note.clone(),
+        request_id: entry.request_id.clone(),
+        leader_epoch: entry.leader_epoch.clone(),
+    }
 }
 
 fn rollout_target(name: &TargetName, record: &ProgressRecord) -> v1::RolloutTarget {

@@ -413,17 +413,10 @@ fn explain(leader: &Leader, target: &TargetName) -> v1::ExplainResponse {
             })
         }
         Some(progress) if progress.target.state == lockkeeper_core::rollout::State::Pending => {
-            waiting_on.push(v1::WaitingOn {
-                kind: "wave".to_owned(),
-                who: format!(
-                    "wave {} of rollout {}",
-                    progress.wave,
-                    active.map(ToString::to_string).unwrap_or_default()
-                ),
-                since: Some(timestamp(progress.since)),
-                detail: "starts when the targets before it are done".to_owned(),
-            });
-            None
+            let rollout = active.and_then(|id| answer::rollout(&view, id, leader.wall()));
+            let (waiting, next) = answer::pending(progress, &rollout.unwrap_or_default());
+            waiting_on.push(waiting);
+            next
         }
         Some(_) | None => next_step(&doing),
     };

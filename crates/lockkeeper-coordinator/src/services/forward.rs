@@ -14,6 +14,9 @@ use crate::term::Term;
 /// Marks a request that a follower has passed on: it is not passed on again.
 const FORWARDED: &str = "lockkeeper-forwarded";
 
+/// Where a request that was passed on came from.
+const ORIGIN: &str = "lockkeeper-origin";
+
 /// Who carries out a write.
 #[derive(Debug)]
 pub enum Route {
@@ -50,5 +53,31 @@ pub fn passed_on<T>(message: T) -> Request<T> {
         .metadata_mut()
         .insert(FORWARDED, tonic::metadata::MetadataValue::from_static("1"));
     telemetry::inject(request.metadata_mut());
+    request
+}
+
+/// The address that a request came from, over whichever coordinator; empty: not known.
+#[must_use]
+pub fn origin<T>(request: &Request<T>) -> String {
+    let passed = request.metadata().get(ORIGIN).and_then(|from| from.to_str().ok());
+    let direct = || {
+        request
+            .remote_addr()
+            .map(|from| from.to_string())
+            .unwrap_or_default()
+    };
+    match (request.metadata().get(FORWARDED), passed) {
+        (Some(_), Some(from)) => from.to_owned(),
+        (Some(_), None) | (None, _) => direct(),
+    }
+}
+
+/// A request to be passed on, with where it came from.
+#[must_use]
+pub fn passed_on_from<T>(message: T, origin: &str) -> Request<T> {
+    let mut request = passed_on(message);
+    if let Ok(origin) = origin.parse() {
+        request.metadata_mut().insert(ORIGIN, origin);
+    }
     request
 }

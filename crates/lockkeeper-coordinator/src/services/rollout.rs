@@ -1,10 +1,12 @@
 //! `RolloutService`.
 
+pub(crate) mod steer;
+
 use std::pin::Pin;
 
 use futures::Stream;
 use lockkeeper_core::id::{RolloutId, TargetName};
-use lockkeeper_core::rollout::{Event, State, Target, step};
+use lockkeeper_core::rollout::{Ruling, Steering, Target};
 use lockkeeper_core::spec::{RolloutSpec, TargetSpec};
 use lockkeeper_core::time::WallTime;
 use lockkeeper_proto::convert::{FieldError, name};
@@ -15,12 +17,13 @@ use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 use tracing::info;
 
+use crate::clock::Clock;
 use crate::leader::run::Leader;
 use crate::leader::writer::RecordChange;
-use crate::records::{Decision, ProgressRecord, RolloutRecord, key};
+use crate::records::{ProgressRecord, RolloutRecord, key};
 use crate::services::answer;
 use crate::services::fleet::write_error;
-use crate::services::forward::{Route, passed_on, route};
+use crate::services::forward::{Route, origin, passed_on, passed_on_from, route};
 use crate::telemetry;
 use crate::term::CurrentTerm;
 use crate::view::FleetView;
@@ -56,8 +59,8 @@ async fn known_soon(view: &watch::Receiver<FleetView>, id: &RolloutId) {
     .await;
 }
 
-fn found(view: &FleetView, id: &RolloutId) -> Result<v1::Rollout, Status> {
-    answer::rollout(view, id).ok_or_else(|| unknown(id))
+fn found(view: &FleetView, id: &RolloutId, now: WallTime) -> Result<v1::Rollout, Status> {
+    answer::rollout(view, id, now).ok_or_else(|| unknown(id))
 }
 
 #[tonic::async_trait]
@@ -91,7 +94,7 @@ impl RolloutService for RolloutApi {
         let term = self.term.get()?;
         let id: RolloutId = name("id", request.into_inner().id)?;
         known_soon(&term.view, &id).await;
-        let rollout = Some(found(&term.view.borrow(), &id)?);
+        let rollout = Some(found(&term.view.borrow(), &id, term.world.clock.wall())?);
         Ok(Response::new(v1::GetRolloutResponse { rollout }))
     }
 
@@ -100,11 +103,12 @@ impl RolloutService for RolloutApi {
         _: Request<v1::ListRolloutsRequest>,
     ) -> Result<Response<v1::ListRolloutsResponse>, Status> {
         let term = self.term.get()?;
+        let now = term.world.clock.wall();
         let view = term.view.borrow();
         let mut rollouts: Vec<v1::Rollout> = view
             .rollouts
             .keys()
-            .filter_map(|id| answer::rollout(&view, id))
+            .filter_map(|id| answer::rollout(&view, id, now))
             .collect();
         let created = |r: &v1::Rollout| r.created_at.map(|t| (t.seconds, t.nanos));
         rollouts.sort_by_key(|r| std::cmp::Reverse(created(r)));
@@ -119,13 +123,14 @@ impl RolloutService for RolloutApi {
         let id: RolloutId = name("id", request.into_inner().id)?;
         let view = term.view.clone();
         known_soon(&view, &id).await;
-        found(&view.borrow(), &id)?;
+        let clock = term.world.clock.clone();
+        found(&view.borrow(), &id, clock.wall())?;
         let state = Some((view, None::<v1::Rollout>, true));
         let changes = futures::stream::unfold(state, move |state| {
-            let id = id.clone();
+            let (id, clock) = (id.clone(), clock.clone());
             async move {
                 let (mut view, last, first) = state?;
-                let rollout = next_change(&mut view, &id, last.as_ref(), first).await?;
+                let rollout = next_change(&mut view, &id, clock.as_ref(), last.as_ref(), first).await?;
                 let ended = matches!(
                     rollout.state(),
                     v1::RolloutState::Held
@@ -149,38 +154,68 @@ impl RolloutService for RolloutApi {
         &self,
         request: Request<v1::AbortRolloutRequest>,
     ) -> Result<Response<v1::AbortRolloutResponse>, Status> {
-        let term = self.term.get()?;
-        let route = route(&term, request.metadata())?;
-        let message = request.into_inner();
-        match route {
-            Route::Here(leader) => {
-                let rollout = Some(abort(&leader, message).await?);
-                Ok(Response::new(v1::AbortRolloutResponse { rollout }))
-            }
-            Route::There(channel) => {
-                RolloutServiceClient::new(channel)
-                    .abort_rollout(passed_on(message))
-                    .await
-            }
-        }
+        let request = request.map(|abort| v1::DecideRolloutRequest {
+            ruling: Some(Ruling::Abort(abort.way().into()).into()),
+            id: abort.id,
+            reason: abort.reason,
+            requested_by: abort.requested_by,
+            request_id: abort.request_id,
+        });
+        let rollout = self.decide(request).await?.rollout;
+        Ok(Response::new(v1::AbortRolloutResponse { rollout }))
     }
 
     async fn retry_rollout(
         &self,
         request: Request<v1::RetryRolloutRequest>,
     ) -> Result<Response<v1::RetryRolloutResponse>, Status> {
+        let request = request.map(|retry| v1::DecideRolloutRequest {
+            ruling: Some(Ruling::Retry.into()),
+            id: retry.id,
+            reason: String::new(),
+            requested_by: retry.requested_by,
+            request_id: retry.request_id,
+        });
+        let rollout = self.decide(request).await?.rollout;
+        Ok(Response::new(v1::RetryRolloutResponse { rollout }))
+    }
+
+    async fn decide_rollout(
+        &self,
+        request: Request<v1::DecideRolloutRequest>,
+    ) -> Result<Response<v1::DecideRolloutResponse>, Status> {
+        self.decide(request).await.map(Response::new)
+    }
+
+    async fn get_rollout_history(
+        &self,
+        request: Request<v1::GetRolloutHistoryRequest>,
+    ) -> Result<Response<v1::GetRolloutHistoryResponse>, Status> {
+        let term = self.term.get()?;
+        let id: RolloutId = name("id", request.into_inner().id)?;
+        known_soon(&term.view, &id).await;
+        let view = term.view.borrow();
+        let rollout = view.rollouts.get(&id).ok_or_else(|| unknown(&id))?;
+        let entries = rollout.record.history.iter().map(answer::history_entry).collect();
+        Ok(Response::new(v1::GetRolloutHistoryResponse { entries }))
+    }
+}
+
+impl RolloutApi {
+    async fn decide(
+        &self,
+        request: Request<v1::DecideRolloutRequest>,
+    ) -> Result<v1::DecideRolloutResponse, Status> {
         let term = self.term.get()?;
         let route = route(&term, request.metadata())?;
+        let from = origin(&request);
         let message = request.into_inner();
         match route {
-            Route::Here(leader) => {
-                let rollout = Some(retry(&leader, message).await?);
-                Ok(Response::new(v1::RetryRolloutResponse { rollout }))
-            }
+            Route::Here(leader) => steer::steer(&leader, steer::Order::parse(message, from)?).await,
             Route::There(channel) => {
-                RolloutServiceClient::new(channel)
-                    .retry_rollout(passed_on(message))
-                    .await
+                let mut leader = RolloutServiceClient::new(channel);
+                let answer = leader.decide_rollout(passed_on_from(message, &from)).await?;
+                Ok(answer.into_inner())
             }
         }
     }
@@ -190,6 +225,7 @@ impl RolloutService for RolloutApi {
 async fn next_change(
     view: &mut watch::Receiver<FleetView>,
     id: &RolloutId,
+    clock: &dyn Clock,
     last: Option<&v1::Rollout>,
     first: bool,
 ) -> Option<v1::Rollout> {
@@ -199,7 +235,7 @@ async fn next_change(
     };
     let last = last.map(comparable);
     loop {
-        let rollout = answer::rollout(&view.borrow_and_update(), id)?;
+        let rollout = answer::rollout(&view.borrow_and_update(), id, clock.wall())?;
         if first || last.as_ref() != Some(&comparable(&rollout)) {
             return Some(rollout);
         }
@@ -218,7 +254,7 @@ async fn create(leader: &Leader, message: v1::CreateRolloutRequest) -> Result<v1
         let view = leader.view.borrow();
         if let Some(known) = view.rollouts.get(&id) {
             return match known.record.spec == spec {
-                true => found(&view, &id),
+                true => found(&view, &id, leader.wall()),
                 false => Err(Status::already_exists(format!(
                     "rollout {id} exists with another content"
                 ))),
@@ -229,7 +265,7 @@ async fn create(leader: &Leader, message: v1::CreateRolloutRequest) -> Result<v1
     let written = leader.writer.commit(changes, &[]).await.map_err(write_error)?;
     leader.view_at(written.revision).await;
     info!(rollout = %id, "rollout created");
-    found(&leader.view.borrow(), &id)
+    found(&leader.view.borrow(), &id, leader.wall())
 }
 
 /// A target that was declared a moment ago gets its gate as soon as the leader has looked at its database: waits for
@@ -276,6 +312,8 @@ fn created(
         created_at: now,
         created_by,
         abort: None,
+        steering: Steering::default(),
+        history: Vec::new(),
         ended_at: None,
         traceparent: telemetry::traceparent(),
     };
@@ -298,81 +336,6 @@ fn free(view: &FleetView, target: &TargetName) -> Result<(), Status> {
     Ok(())
 }
 
-pub(crate) async fn abort(leader: &Leader, message: v1::AbortRolloutRequest) -> Result<v1::Rollout, Status> {
-    let id: RolloutId = name("id", message.id)?;
-    let rollout = leader.rollout(&id).ok_or_else(|| unknown(&id))?;
-    if rollout.record.ended_at.is_some() {
-        return Err(Status::failed_precondition(format!("rollout {id} has ended")));
-    }
-    let held = leader.progress(&id).into_values();
-    let held = held.filter(|p| matches!(p.record.target.state, State::Held(_)));
-    let held_since = held.map(|p| p.record.since).max();
-    // Asked again, the abort is for those targets that were held after it, for example because reverting failed.
-    if rollout.record.abort.is_none() || held_since.is_some() {
-        let reason = if message.reason.is_empty() {
-            "no reason given".to_owned()
-        } else {
-            message.reason
-        };
-        let decision = Decision {
-            reason,
-            by: message.requested_by,
-            // No earlier than what it decides about, even if that was written by a clock that is ahead.
-            at: held_since.map_or(leader.wall(), |since| since.max(leader.wall())),
-        };
-        let record = RolloutRecord {
-            abort: Some(decision),
-            ..rollout.record.clone()
-        };
-        let change = RecordChange::update(key::rollout(&id), &rollout, &record);
-        let written = leader
-            .writer
-            .commit(vec![change], &[])
-            .await
-            .map_err(write_error)?;
-        leader.view_at(written.revision).await;
-    }
-    found(&leader.view.borrow(), &id)
-}
-
-pub(crate) async fn retry(leader: &Leader, message: v1::RetryRolloutRequest) -> Result<v1::Rollout, Status> {
-    let id: RolloutId = name("id", message.id)?;
-    let rollout = leader.rollout(&id).ok_or_else(|| unknown(&id))?;
-    let mut changes = Vec::new();
-    for (target, stored) in leader.progress(&id) {
-        if let State::Held(_) = stored.record.target.state
-            && let Ok(after) = step(&stored.record.target, Event::RetryRequested)
-        {
-            let record = ProgressRecord {
-                target: after,
-                since: leader.wall(),
-                retried_at: Some(leader.wall()),
-                ..stored.record.clone()
-            };
-            changes.push(RecordChange::update(
-                key::progress(&id, &target),
-                &stored,
-                &record,
-            ));
-        }
-    }
-    if changes.is_empty() {
-        return Err(Status::failed_precondition(format!(
-            "no target of rollout {id} is held"
-        )));
-    }
-    info!(rollout = %id, by = message.requested_by, "retry");
-    // The later decision stands: an abort that led to the hold is over.
-    let record = RolloutRecord {
-        abort: None,
-        ..rollout.record.clone()
-    };
-    changes.push(RecordChange::update(key::rollout(&id), &rollout, &record));
-    let written = leader.writer.commit(changes, &[]).await.map_err(write_error)?;
-    leader.view_at(written.revision).await;
-    found(&leader.view.borrow(), &id)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -391,6 +354,8 @@ mod tests {
             created_at: crate::clock::wall_now(),
             created_by: "test".to_owned(),
             abort: None,
+            steering: Steering::default(),
+            history: Vec::new(),
             ended_at: None,
             traceparent: None,
         };
@@ -405,7 +370,7 @@ mod tests {
             sender.send_modify(|view| drop(view.rollouts.insert(learned, stored)));
         });
         known_soon(&view, &id).await;
-        assert!(found(&view.borrow(), &id).is_ok());
+        assert!(found(&view.borrow(), &id, crate::clock::wall_now()).is_ok());
         learns.await.expect("it learns");
     }
 }

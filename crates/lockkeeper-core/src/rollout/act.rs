@@ -191,7 +191,8 @@ fn needed(state: State) -> Option<Level> {
         | State::Held(HeldAt::BeforeFence | HeldAt::ReleasedByHand)
         | State::Done
         | State::Aborted
-        | State::RolledBack => None,
+        | State::RolledBack
+        | State::Skipped => None,
     }
 }
 

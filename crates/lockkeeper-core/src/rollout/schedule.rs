@@ -1,6 +1,9 @@
 //! Which targets go when: waves in order, some at a time within a wave.
 
-use super::{OnFailure, State};
+use std::time::Duration;
+
+use super::{OnFailure, State, Steering};
+use crate::time::WallTime;
 
 /// What the schedule needs to know of a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -9,6 +12,83 @@ pub struct TargetInWave {
     pub wave: usize,
     /// Where it stands.
     pub state: State,
+    /// Since when.
+    pub since: WallTime,
+}
+
+/// What a wave asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct WaveTerms {
+    /// How many of its targets may be under way at a time; 0: all.
+    pub parallel: usize,
+    /// How long to look at it before the next wave starts.
+    pub bake: Duration,
+    /// Whether a person must approve it before it starts.
+    pub approve: bool,
+}
+
+/// What the schedule goes by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// The waves.
+    pub waves: Vec<WaveTerms>,
+    /// What a failure leads to.
+    pub on_failure: OnFailure,
+}
+
+impl Plan {
+    fn terms(&self, wave: usize) -> WaveTerms {
+        self.waves.get(wave).copied().unwrap_or_default()
+    }
+}
+
+/// Whether targets may start at this time of the day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Window {
+    /// They may.
+    Open,
+    /// Not now.
+    Shut {
+        /// When they may again; `None`: not within the time that was looked ahead.
+        opens: Option<WallTime>,
+    },
+}
+
+/// What keeps targets from starting though their turn has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Wait {
+    /// An operator has paused the rollout.
+    Paused,
+    /// The wave before is being looked at.
+    Bake {
+        /// Index of the wave that is looked at.
+        wave: usize,
+        /// When that is over.
+        until: WallTime,
+    },
+    /// A person must approve the next wave.
+    Approval {
+        /// Its index.
+        wave: usize,
+    },
+    /// Not within the window.
+    Window {
+        /// When it opens.
+        opens: Option<WallTime>,
+    },
+}
+
+/// What is to happen to the targets that have not started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Turn {
+    /// These start, as indexes.
+    Start(Vec<usize>),
+    /// They wait.
+    Wait(Wait),
+    /// None starts any more, because of the target with this index.
+    StopTheRest(usize),
+    /// It is nobody's turn.
+    Nobody,
 }
 
 /// The state of a whole rollout.
@@ -26,15 +106,59 @@ pub enum Overall {
     RolledBack,
 }
 
+/// Whose turn it is, and whether they may.
+///
+/// A pause is said first, since nothing else matters until it is over; the window last, because it shuts again while
+/// a person thinks about an approval.
+#[must_use]
+pub fn turn(
+    targets: &[TargetInWave],
+    plan: &Plan,
+    steering: &Steering,
+    window: Window,
+    now: WallTime,
+) -> Turn {
+    if let Some(failed) = stop_the_rest(targets, plan.on_failure) {
+        return Turn::StopTheRest(failed);
+    }
+    let due = to_start(targets, plan);
+    let Some(wave) = due.first().map(|&first| targets[first].wave) else {
+        return Turn::Nobody;
+    };
+    if steering.paused {
+        return Turn::Wait(Wait::Paused);
+    }
+    let begun = |t: &TargetInWave| t.wave == wave && !matches!(t.state, State::Pending | State::Skipped);
+    if !targets.iter().any(begun) {
+        if let Some((baking, until)) = baked_at(targets, plan, wave).filter(|&(_, until)| now < until) {
+            return Turn::Wait(Wait::Bake { wave: baking, until });
+        }
+        if plan.terms(wave).approve && !steering.approved.contains(&wave) {
+            return Turn::Wait(Wait::Approval { wave });
+        }
+    }
+    match window {
+        Window::Open => Turn::Start(due),
+        Window::Shut { opens } => Turn::Wait(Wait::Window { opens }),
+    }
+}
+
+/// The last wave before `next` in which a target was changed, and when it has been looked at for long enough.
+fn baked_at(targets: &[TargetInWave], plan: &Plan, next: usize) -> Option<(usize, WallTime)> {
+    let changed = targets.iter().filter(|t| t.wave < next && t.state == State::Done);
+    let (wave, done) = changed.map(|t| (t.wave, t.since)).max()?;
+    let bake = i64::try_from(plan.terms(wave).bake.as_millis()).unwrap_or(i64::MAX);
+    Some((wave, WallTime(done.0.saturating_add(bake))))
+}
+
 fn failed(state: State) -> bool {
     matches!(state, State::Aborted | State::RolledBack)
 }
 
-/// The pending targets whose turn has come, as indexes. `parallel[w]` is how many of wave `w` may be under way at
-/// a time; 0 is no limit.
+/// The pending targets whose turn has come, as indexes.
 #[must_use]
-pub fn to_start(targets: &[TargetInWave], parallel: &[usize], on_failure: OnFailure) -> Vec<usize> {
-    if stop_the_rest(targets, on_failure).is_some() {
+pub fn to_start(targets: &[TargetInWave], plan: &Plan) -> Vec<usize> {
+    if stop_the_rest(targets, plan.on_failure).is_some() {
         return Vec::new();
     }
     let Some(wave) = targets
@@ -50,7 +174,7 @@ pub fn to_start(targets: &[TargetInWave], parallel: &[usize], on_failure: OnFail
     let under_way = in_wave()
         .filter(|(_, t)| !t.state.is_final() && t.state != State::Pending)
         .count();
-    let limit = match parallel.get(wave).copied().unwrap_or(0) {
+    let limit = match plan.terms(wave).parallel {
         0 => usize::MAX,
         limit => limit,
     };
@@ -70,13 +194,13 @@ pub fn stop_the_rest(targets: &[TargetInWave], on_failure: OnFailure) -> Option<
     }
 }
 
-/// The state of the whole. `parallel` as for [`to_start`]: a held target may keep the place that another waits for.
+/// The state of the whole. The plan matters because a held target may keep the place that another waits for.
 #[must_use]
-pub fn overall(targets: &[TargetInWave], parallel: &[usize], on_failure: OnFailure) -> Overall {
+pub fn overall(targets: &[TargetInWave], plan: &Plan) -> Overall {
     let any = |wanted: fn(State) -> bool| targets.iter().any(|t| wanted(t.state));
     let moves = any(|s| !s.is_resting());
     let held = any(|s| matches!(s, State::Held(_)));
-    let will_start = || !to_start(targets, parallel, on_failure).is_empty();
+    let will_start = || !to_start(targets, plan).is_empty();
     if moves || (any(|s| s == State::Pending) && (!held || will_start())) {
         Overall::Running
     } else if held {
@@ -98,45 +222,107 @@ mod tests {
     fn targets(states: &[(usize, State)]) -> Vec<TargetInWave> {
         states
             .iter()
-            .map(|&(wave, state)| TargetInWave { wave, state })
+            .map(|&(wave, state)| TargetInWave {
+                wave,
+                state,
+                since: WallTime(1_000),
+            })
             .collect()
+    }
+
+    fn plan(parallel: &[usize], on_failure: OnFailure) -> Plan {
+        let terms = |&parallel: &usize| WaveTerms {
+            parallel,
+            ..WaveTerms::default()
+        };
+        Plan {
+            waves: parallel.iter().map(terms).collect(),
+            on_failure,
+        }
+    }
+
+    #[test]
+    fn a_wave_waits_for_its_bake_then_its_approval_then_the_window_and_says_so() {
+        let t = targets(&[(0, State::Done), (1, State::Pending)]);
+        let mut plan = plan(&[0, 0], OnFailure::Rollback);
+        plan.waves[0].bake = Duration::from_secs(10);
+        plan.waves[1].approve = true;
+        let mut steering = Steering::default();
+        let shut = Window::Shut {
+            opens: Some(WallTime(99_000)),
+        };
+        let at = |steering: &Steering, window, now| turn(&t, &plan, steering, window, WallTime(now));
+        let (wave, until) = (0, WallTime(11_000));
+        let bake = Turn::Wait(Wait::Bake { wave, until });
+        assert_eq!(at(&steering, shut, 10_999), bake);
+        let approval = Turn::Wait(Wait::Approval { wave: 1 });
+        assert_eq!(at(&steering, shut, 11_000), approval);
+        steering.approved.insert(1);
+        assert_eq!(
+            at(&steering, shut, 10_999),
+            bake,
+            "an approval does not shorten the bake"
+        );
+        let opens = Some(WallTime(99_000));
+        assert_eq!(at(&steering, shut, 11_000), Turn::Wait(Wait::Window { opens }));
+        assert_eq!(at(&steering, Window::Open, 11_000), Turn::Start(vec![1]));
+        steering.paused = true;
+        assert_eq!(at(&steering, Window::Open, 11_000), Turn::Wait(Wait::Paused));
+    }
+
+    #[test]
+    fn what_has_begun_is_not_asked_for_again() {
+        let t = targets(&[(0, State::Done), (1, State::Migrating), (1, State::Pending)]);
+        let mut plan = plan(&[0, 0], OnFailure::Rollback);
+        plan.waves[0].bake = Duration::from_secs(10);
+        plan.waves[1].approve = true;
+        let turn = turn(&t, &plan, &Steering::default(), Window::Open, WallTime(0));
+        assert_eq!(turn, Turn::Start(vec![2]));
+    }
+
+    #[test]
+    fn a_skipped_target_stops_nothing_and_leaves_the_rest_done() {
+        let t = targets(&[(0, State::Skipped), (1, State::Pending)]);
+        assert_eq!(to_start(&t, &plan(&[], OnFailure::Rollback)), vec![1]);
+        let t = targets(&[(0, State::Skipped), (1, State::Done)]);
+        assert_eq!(overall(&t, &plan(&[], OnFailure::Rollback)), Overall::Done);
     }
 
     #[test]
     fn a_wave_starts_only_after_the_one_before() {
         let t = targets(&[(0, State::Migrating), (1, State::Pending)]);
-        assert!(to_start(&t, &[], OnFailure::Rollback).is_empty());
+        assert!(to_start(&t, &plan(&[], OnFailure::Rollback)).is_empty());
         let t = targets(&[(0, State::Done), (1, State::Pending), (1, State::Pending)]);
-        assert_eq!(to_start(&t, &[0, 1], OnFailure::Rollback), vec![1]);
-        assert_eq!(to_start(&t, &[0, 0], OnFailure::Rollback), vec![1, 2]);
+        assert_eq!(to_start(&t, &plan(&[0, 1], OnFailure::Rollback)), vec![1]);
+        assert_eq!(to_start(&t, &plan(&[0, 0], OnFailure::Rollback)), vec![1, 2]);
     }
 
     #[test]
     fn a_failure_stops_what_has_not_started_unless_told_to_continue() {
         let t = targets(&[(0, State::RolledBack), (0, State::Pending), (1, State::Pending)]);
-        assert!(to_start(&t, &[], OnFailure::Rollback).is_empty());
+        assert!(to_start(&t, &plan(&[], OnFailure::Rollback)).is_empty());
         assert_eq!(stop_the_rest(&t, OnFailure::Rollback), Some(0));
-        assert_eq!(to_start(&t, &[], OnFailure::Continue), vec![1]);
+        assert_eq!(to_start(&t, &plan(&[], OnFailure::Continue)), vec![1]);
     }
 
     #[test]
     fn a_held_target_that_keeps_the_only_place_holds_the_rollout() {
         let t = targets(&[(0, State::Held(HeldAt::Fenced)), (0, State::Pending)]);
-        assert!(to_start(&t, &[1], OnFailure::Rollback).is_empty());
-        assert_eq!(overall(&t, &[1], OnFailure::Rollback), Overall::Held);
-        assert_eq!(overall(&t, &[2], OnFailure::Rollback), Overall::Running);
+        assert!(to_start(&t, &plan(&[1], OnFailure::Rollback)).is_empty());
+        assert_eq!(overall(&t, &plan(&[1], OnFailure::Rollback)), Overall::Held);
+        assert_eq!(overall(&t, &plan(&[2], OnFailure::Rollback)), Overall::Running);
     }
 
     #[test]
     fn a_held_target_holds_the_rollout_when_nothing_else_can_move() {
         let held = State::Held(HeldAt::Fenced);
         let t = targets(&[(0, held), (1, State::Pending)]);
-        assert_eq!(overall(&t, &[], OnFailure::Rollback), Overall::Held);
+        assert_eq!(overall(&t, &plan(&[], OnFailure::Rollback)), Overall::Held);
         let t = targets(&[(0, held), (0, State::Migrating)]);
-        assert_eq!(overall(&t, &[], OnFailure::Rollback), Overall::Running);
+        assert_eq!(overall(&t, &plan(&[], OnFailure::Rollback)), Overall::Running);
         let t = targets(&[(0, State::Done), (1, State::Done)]);
-        assert_eq!(overall(&t, &[], OnFailure::Rollback), Overall::Done);
+        assert_eq!(overall(&t, &plan(&[], OnFailure::Rollback)), Overall::Done);
         let t = targets(&[(0, State::Done), (1, State::RolledBack), (1, State::Aborted)]);
-        assert_eq!(overall(&t, &[], OnFailure::Rollback), Overall::RolledBack);
+        assert_eq!(overall(&t, &plan(&[], OnFailure::Rollback)), Overall::RolledBack);
     }
 }

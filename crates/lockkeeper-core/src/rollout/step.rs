@@ -1,6 +1,6 @@
 //! The decision table: one arm per reaction, each with its reason.
 
-use super::{Damage, Event, Goal, HeldAt, OnFailure, State, Target};
+use super::{AbortWay, Damage, Event, Goal, HeldAt, OnFailure, State, Target};
 use crate::mutation::{Mutation, mutated};
 
 /// An event that makes no sense in the state it met. Operators' requests can be rejected; for the driver's own
@@ -21,7 +21,7 @@ pub struct Rejected {
 pub fn step(target: &Target, event: Event) -> Result<Target, Rejected> {
     use State::{
         Aborted, Done, Fencing, Held, Migrating, Opening, Pending, Preflight, RolledBack, RollingBack,
-        Verifying,
+        Skipped, Verifying,
     };
     let to = |state: State| {
         Ok(Target {
@@ -142,25 +142,61 @@ pub fn step(target: &Target, event: Event) -> Result<Target, Rejected> {
         ) => hold(reason),
         (_, Event::NeedsPerson(_)) => rejected("a hold"),
 
-        (Pending | Preflight | Held(HeldAt::BeforeFence), Event::AbortRequested(reason)) => {
+        (Pending | Preflight | Held(HeldAt::BeforeFence), Event::AbortRequested { reason, .. }) => {
             because(Aborted, reason)
         }
         // An abort must not be what closes the gate.
-        (Fencing, Event::AbortRequested(reason)) if !target.is_fenced() => because(Aborted, reason),
-        (Fencing, Event::AbortRequested(reason)) => because(Verifying(Goal::Unchanged), reason),
+        (Fencing, Event::AbortRequested { reason, .. }) if !target.is_fenced() => because(Aborted, reason),
+        (
+            Fencing | Migrating | Verifying(Goal::New),
+            Event::AbortRequested {
+                way: AbortWay::Hold,
+                reason,
+            },
+        ) => hold(reason),
+        (
+            Held(HeldAt::Fenced),
+            Event::AbortRequested {
+                way: AbortWay::Hold, ..
+            },
+        ) => rejected("an abort that holds"),
+        (Fencing, Event::AbortRequested { reason, .. }) => because(Verifying(Goal::Unchanged), reason),
+        // The ledger says whether anything took effect: what did is held by the verification.
+        (
+            Migrating | Verifying(Goal::New) | Held(HeldAt::Fenced),
+            Event::AbortRequested {
+                way: AbortWay::Reopen,
+                reason,
+            },
+        ) => because(Verifying(Goal::Unchanged), reason),
         // Whatever is committed by now is found in the ledger and reverted.
-        (Migrating | Verifying(Goal::New) | Held(HeldAt::Fenced), Event::AbortRequested(reason)) => {
-            because(RollingBack, reason)
-        }
+        (
+            Migrating | Verifying(Goal::New) | Held(HeldAt::Fenced),
+            Event::AbortRequested {
+                way: AbortWay::RollBack,
+                reason,
+            },
+        ) => because(RollingBack, reason),
         // The verified new version is being opened: that is a matter of milliseconds and cannot be taken back.
-        (Opening(_), Event::AbortRequested(_)) => rejected("an abort"),
+        (Opening(_), Event::AbortRequested { .. }) => rejected("an abort"),
         // It is on its way back already.
-        (RollingBack | Verifying(Goal::Unchanged | Goal::Restored), Event::AbortRequested(_)) => {
+        (RollingBack | Verifying(Goal::Unchanged | Goal::Restored), Event::AbortRequested { .. }) => {
             Ok(target.clone())
         }
         // A person opened the gate and answers for the schema as it is; only a retry fences it again.
-        (Held(HeldAt::ReleasedByHand), Event::AbortRequested(reason)) => because(Aborted, reason),
-        (Done | Aborted | RolledBack, Event::AbortRequested(_)) => rejected("an abort"),
+        (Held(HeldAt::ReleasedByHand), Event::AbortRequested { reason, .. }) => because(Aborted, reason),
+        (Done | Aborted | RolledBack | Skipped, Event::AbortRequested { .. }) => rejected("an abort"),
+
+        // The last safe point before the gate closes: what was seen is looked at again when it goes on.
+        (Preflight, Event::PauseRequested) => to(Pending),
+        // A closed gate refuses writes: it is opened, or held, before anything rests.
+        (_, Event::PauseRequested) => rejected("a pause"),
+
+        (Pending | Held(HeldAt::BeforeFence | HeldAt::ReleasedByHand), Event::SkipRequested(reason)) => {
+            because(Skipped, reason)
+        }
+        // Nobody else would ever open its gate.
+        (_, Event::SkipRequested(_)) => rejected("a skip"),
 
         (Held(HeldAt::Fenced), Event::RetryRequested) => because(Migrating, String::new()),
         // Another fence, under a new epoch.
@@ -183,12 +219,12 @@ fn held_at(target: &Target) -> HeldAt {
 }
 
 #[cfg(test)]
-mod tests {
+pub(in crate::rollout) mod tests {
     use super::*;
     use crate::epoch::GateEpoch;
     use crate::invariant;
 
-    const STATES: [State; 17] = [
+    pub(in crate::rollout) const STATES: [State; 18] = [
         State::Pending,
         State::Preflight,
         State::Fencing,
@@ -206,7 +242,15 @@ mod tests {
         State::Done,
         State::Aborted,
         State::RolledBack,
+        State::Skipped,
     ];
+
+    fn abort(way: AbortWay) -> Event {
+        Event::AbortRequested {
+            way,
+            reason: "why".to_owned(),
+        }
+    }
 
     fn events() -> Vec<Event> {
         let r = || "why".to_owned();
@@ -242,7 +286,11 @@ mod tests {
             Event::Reverted,
             Event::RevertFailed(r()),
             Event::NeedsPerson(r()),
-            Event::AbortRequested(r()),
+            abort(AbortWay::RollBack),
+            abort(AbortWay::Reopen),
+            abort(AbortWay::Hold),
+            Event::PauseRequested,
+            Event::SkipRequested(r()),
             Event::RetryRequested,
         ]
     }
@@ -319,7 +367,7 @@ mod tests {
         let before = at(State::Fencing, OnFailure::Rollback);
         let held = step(&before, Event::NeedsPerson("cannot take the target".into())).unwrap();
         assert_eq!(held.state, State::Held(HeldAt::BeforeFence));
-        let aborted = step(&before, Event::AbortRequested("x".into())).unwrap();
+        let aborted = step(&before, abort(AbortWay::RollBack)).unwrap();
         assert_eq!(aborted.state, State::Aborted);
 
         let closed = Target {
@@ -328,8 +376,48 @@ mod tests {
         };
         let held = step(&closed, Event::NeedsPerson("x".into())).unwrap();
         assert_eq!(held.state, State::Held(HeldAt::Fenced));
-        let aborted = step(&closed, Event::AbortRequested("x".into())).unwrap();
+        let aborted = step(&closed, abort(AbortWay::RollBack)).unwrap();
         assert_eq!(aborted.state, State::Verifying(Goal::Unchanged));
+    }
+
+    #[test]
+    fn an_abort_does_with_a_closed_gate_what_it_was_told() {
+        let (verify_old, held) = (State::Verifying(Goal::Unchanged), State::Held(HeldAt::Fenced));
+        for (state, way, then) in [
+            (State::Fencing, AbortWay::RollBack, verify_old),
+            (State::Fencing, AbortWay::Hold, held),
+            (State::Migrating, AbortWay::RollBack, State::RollingBack),
+            (State::Migrating, AbortWay::Reopen, verify_old),
+            (State::Migrating, AbortWay::Hold, held),
+            (State::Verifying(Goal::New), AbortWay::Reopen, verify_old),
+            (held, AbortWay::Reopen, verify_old),
+        ] {
+            let closed = Target {
+                gate_epoch: Some(GateEpoch(8)),
+                ..at(state, OnFailure::Rollback)
+            };
+            assert_eq!(
+                step(&closed, abort(way)).unwrap().state,
+                then,
+                "{state:?} {way:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn neither_a_pause_nor_a_skip_leaves_a_closed_gate_behind() {
+        for state in STATES {
+            let before = Target {
+                gate_epoch: Some(GateEpoch(8)),
+                ..at(state, OnFailure::Rollback)
+            };
+            for event in [Event::PauseRequested, Event::SkipRequested("x".into())] {
+                if let Ok(after) = step(&before, event.clone()) {
+                    assert!(!before.is_fenced() && !after.is_fenced(), "{state:?} + {event:?}");
+                    assert!(after.state.is_resting(), "{state:?} + {event:?}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use lockkeeper_core::gate::Gate;
 use lockkeeper_core::id::SessionId;
 use lockkeeper_core::mutation::{Mutation, mutated};
 use lockkeeper_core::rollout::{
-    Act, Command, Damage, Event, Goal, Ground, State, StoreGate, Target, next_act, step,
+    AbortWay, Act, Command, Damage, Event, Goal, Ground, State, StoreGate, Target, next_act, step,
 };
 use lockkeeper_core::row::Terms;
 use lockkeeper_core::strength::Strength;
@@ -714,7 +714,15 @@ impl Fleet {
         if let Some(hand) = self.driver_mut(no).and_then(|driver| driver.hand.take()) {
             self.target.end(hand.session);
         }
-        self.advance(no, Event::AbortRequested(String::new()), config, Answer::Comes);
+        self.advance(
+            no,
+            Event::AbortRequested {
+                way: AbortWay::RollBack,
+                reason: String::new(),
+            },
+            config,
+            Answer::Comes,
+        );
     }
 
     /// Another rollout, back to where the first began.

@@ -107,7 +107,8 @@ pub struct RowInvariantResult {
 /// WaitingOn is one thing that a target waits for.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WaitingOn {
-    /// "agent", "coordinator", "session", "prepared transaction", "lock", "database", "leader", "wave" or "person".
+    /// "agent", "coordinator", "session", "prepared transaction", "lock", "database", "leader", "wave", "paused",
+    /// "approval", "bake", "window" or "person".
     #[prost(string, tag = "1")]
     pub kind: ::prost::alloc::string::String,
     /// Who: replica and incarnation, coordinator, pid, or the name of the lock.
@@ -228,6 +229,8 @@ pub enum TargetState {
     Aborted = 10,
     /// Open at the old version, after migrations were reverted.
     RolledBack = 11,
+    /// Left out by an operator, its gate open.
+    Skipped = 13,
 }
 impl TargetState {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -248,6 +251,7 @@ impl TargetState {
             Self::Done => "TARGET_STATE_DONE",
             Self::Aborted => "TARGET_STATE_ABORTED",
             Self::RolledBack => "TARGET_STATE_ROLLED_BACK",
+            Self::Skipped => "TARGET_STATE_SKIPPED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -265,6 +269,7 @@ impl TargetState {
             "TARGET_STATE_DONE" => Some(Self::Done),
             "TARGET_STATE_ABORTED" => Some(Self::Aborted),
             "TARGET_STATE_ROLLED_BACK" => Some(Self::RolledBack),
+            "TARGET_STATE_SKIPPED" => Some(Self::Skipped),
             _ => None,
         }
     }
@@ -285,6 +290,14 @@ pub enum RolloutState {
     Aborted = 4,
     /// Ended with at least one target that was rolled back.
     RolledBack = 5,
+    /// Paused by an operator; no target is under way.
+    Paused = 6,
+    /// The next wave waits for a person's approval.
+    Approval = 7,
+    /// The last wave is being looked at before the next one starts.
+    Bake = 8,
+    /// The next targets wait for the rollout's window.
+    Window = 9,
 }
 impl RolloutState {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -299,6 +312,10 @@ impl RolloutState {
             Self::Done => "ROLLOUT_STATE_DONE",
             Self::Aborted => "ROLLOUT_STATE_ABORTED",
             Self::RolledBack => "ROLLOUT_STATE_ROLLED_BACK",
+            Self::Paused => "ROLLOUT_STATE_PAUSED",
+            Self::Approval => "ROLLOUT_STATE_APPROVAL",
+            Self::Bake => "ROLLOUT_STATE_BAKE",
+            Self::Window => "ROLLOUT_STATE_WINDOW",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -310,6 +327,10 @@ impl RolloutState {
             "ROLLOUT_STATE_DONE" => Some(Self::Done),
             "ROLLOUT_STATE_ABORTED" => Some(Self::Aborted),
             "ROLLOUT_STATE_ROLLED_BACK" => Some(Self::RolledBack),
+            "ROLLOUT_STATE_PAUSED" => Some(Self::Paused),
+            "ROLLOUT_STATE_APPROVAL" => Some(Self::Approval),
+            "ROLLOUT_STATE_BAKE" => Some(Self::Bake),
+            "ROLLOUT_STATE_WINDOW" => Some(Self::Window),
             _ => None,
         }
     }
@@ -960,6 +981,12 @@ pub struct Wave {
     /// How many at a time; 0: all.
     #[prost(uint32, tag = "4")]
     pub parallel: u32,
+    /// How long to look at this wave before the next one starts. Absent: not at all.
+    #[prost(message, optional, tag = "5")]
+    pub bake: ::core::option::Option<::prost_types::Duration>,
+    /// Whether a person must approve this wave before it starts.
+    #[prost(bool, tag = "6")]
+    pub approve: bool,
 }
 /// Rollout is a rollout as it stands.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -988,6 +1015,25 @@ pub struct Rollout {
     /// Who created it, as the client claims.
     #[prost(string, tag = "8")]
     pub created_by: ::prost::alloc::string::String,
+    /// What keeps targets from starting; absent: nothing does. A pause is there before it has taken effect.
+    #[prost(message, optional, tag = "9")]
+    pub waiting: ::core::option::Option<RolloutWait>,
+}
+/// RolloutWait is what keeps targets from starting though their turn has come.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RolloutWait {
+    /// PAUSED, APPROVAL, BAKE or WINDOW.
+    #[prost(enumeration = "RolloutState", tag = "1")]
+    pub kind: i32,
+    /// For BAKE the wave that is looked at, for APPROVAL the one to approve: its index.
+    #[prost(uint32, tag = "2")]
+    pub wave: u32,
+    /// When it is over by itself; absent: by a person, or not known.
+    #[prost(message, optional, tag = "3")]
+    pub until: ::core::option::Option<::prost_types::Timestamp>,
+    /// The same in words.
+    #[prost(string, tag = "4")]
+    pub detail: ::prost::alloc::string::String,
 }
 /// RolloutTarget is one target of a rollout.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1111,6 +1157,12 @@ pub struct AbortRolloutRequest {
     /// Who asks, as the client claims.
     #[prost(string, tag = "3")]
     pub requested_by: ::prost::alloc::string::String,
+    /// Tells a repeated request from a new one; empty: always new.
+    #[prost(string, tag = "4")]
+    pub request_id: ::prost::alloc::string::String,
+    /// What becomes of targets behind their fence.
+    #[prost(enumeration = "AbortWay", tag = "5")]
+    pub way: i32,
 }
 /// AbortRolloutResponse is the rollout after the decision was recorded.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1128,6 +1180,9 @@ pub struct RetryRolloutRequest {
     /// Who asks, as the client claims.
     #[prost(string, tag = "2")]
     pub requested_by: ::prost::alloc::string::String,
+    /// Tells a repeated request from a new one; empty: always new.
+    #[prost(string, tag = "3")]
+    pub request_id: ::prost::alloc::string::String,
 }
 /// RetryRolloutResponse is the rollout after the decision was recorded.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1135,6 +1190,189 @@ pub struct RetryRolloutResponse {
     /// The rollout.
     #[prost(message, optional, tag = "1")]
     pub rollout: ::core::option::Option<Rollout>,
+}
+/// Ruling is what an operator rules about a rollout.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Ruling {
+    /// Exactly one is set.
+    #[prost(oneof = "ruling::What", tags = "1, 2, 3, 4, 5, 6, 7")]
+    pub what: ::core::option::Option<ruling::What>,
+}
+/// Nested message and enum types in `Ruling`.
+pub mod ruling {
+    /// Pause has no settings.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Pause {}
+    /// Resume has no settings.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Resume {}
+    /// Approve names a wave.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Approve {
+        /// Its index; absent: the one that waits.
+        #[prost(uint32, optional, tag = "1")]
+        pub wave: ::core::option::Option<u32>,
+    }
+    /// Abort says what becomes of what is fenced.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Abort {
+        /// What becomes of targets behind their fence.
+        #[prost(enumeration = "super::AbortWay", tag = "1")]
+        pub way: i32,
+    }
+    /// Retry has no settings.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Retry {}
+    /// Skip names a target.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Skip {
+        /// Its name.
+        #[prost(string, tag = "1")]
+        pub target: ::prost::alloc::string::String,
+    }
+    /// ForceOpen names a target.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct ForceOpen {
+        /// Its name.
+        #[prost(string, tag = "1")]
+        pub target: ::prost::alloc::string::String,
+    }
+    /// Exactly one is set.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum What {
+        /// Start no more targets; those under way go to their end, since a closed gate refuses writes.
+        #[prost(message, tag = "1")]
+        Pause(Pause),
+        /// Go on after a pause.
+        #[prost(message, tag = "2")]
+        Resume(Resume),
+        /// Let a wave start.
+        #[prost(message, tag = "3")]
+        Approve(Approve),
+        /// End the rollout.
+        #[prost(message, tag = "4")]
+        Abort(Abort),
+        /// Let held targets go on.
+        #[prost(message, tag = "5")]
+        Retry(Retry),
+        /// Leave out a target whose gate is open.
+        #[prost(message, tag = "6")]
+        Skip(Skip),
+        /// Open a held target's gate, though nothing has verified it. The target stays held, and says so.
+        #[prost(message, tag = "7")]
+        ForceOpen(ForceOpen),
+    }
+}
+/// DecideRolloutRequest is a ruling about a rollout.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DecideRolloutRequest {
+    /// Its id.
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    /// What.
+    #[prost(message, optional, tag = "2")]
+    pub ruling: ::core::option::Option<Ruling>,
+    /// Why, for the record. ForceOpen and Skip need one.
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
+    /// Who asks, as the client claims.
+    #[prost(string, tag = "4")]
+    pub requested_by: ::prost::alloc::string::String,
+    /// Tells a repeated request from a new one; empty: always new.
+    #[prost(string, tag = "5")]
+    pub request_id: ::prost::alloc::string::String,
+}
+/// DecideRolloutResponse is the rollout after the ruling was recorded.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct DecideRolloutResponse {
+    /// The rollout.
+    #[prost(message, optional, tag = "1")]
+    pub rollout: ::core::option::Option<Rollout>,
+    /// What follows, in words: where a pause takes effect, for example.
+    #[prost(string, tag = "2")]
+    pub note: ::prost::alloc::string::String,
+}
+/// GetRolloutHistoryRequest names a rollout.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetRolloutHistoryRequest {
+    /// Its id.
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+}
+/// GetRolloutHistoryResponse is every ruling about a rollout.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GetRolloutHistoryResponse {
+    /// Oldest first.
+    #[prost(message, repeated, tag = "1")]
+    pub entries: ::prost::alloc::vec::Vec<HistoryEntry>,
+}
+/// HistoryEntry is one ruling.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HistoryEntry {
+    /// When.
+    #[prost(message, optional, tag = "1")]
+    pub at: ::core::option::Option<::prost_types::Timestamp>,
+    /// Who, as the client claimed: no identity is verified.
+    #[prost(string, tag = "2")]
+    pub by: ::prost::alloc::string::String,
+    /// From which address the request came.
+    #[prost(string, tag = "3")]
+    pub from: ::prost::alloc::string::String,
+    /// What.
+    #[prost(message, optional, tag = "4")]
+    pub ruling: ::core::option::Option<Ruling>,
+    /// What, in words.
+    #[prost(string, tag = "5")]
+    pub text: ::prost::alloc::string::String,
+    /// Why.
+    #[prost(string, tag = "6")]
+    pub reason: ::prost::alloc::string::String,
+    /// What followed, in words.
+    #[prost(string, tag = "7")]
+    pub note: ::prost::alloc::string::String,
+    /// The request's id; empty: it had none.
+    #[prost(string, tag = "8")]
+    pub request_id: ::prost::alloc::string::String,
+    /// The leader that recorded it: its epoch.
+    #[prost(string, tag = "9")]
+    pub leader_epoch: ::prost::alloc::string::String,
+}
+/// AbortWay says what becomes of a target that an abort finds behind its fence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum AbortWay {
+    /// Not given: roll back.
+    Unspecified = 0,
+    /// Revert what the rollout has applied, and open at the old version.
+    RollBack = 1,
+    /// Open at the old version where nothing took effect, hold where something did. Reverts nothing.
+    Reopen = 2,
+    /// Stop, and leave the fence up for a person.
+    Hold = 3,
+}
+impl AbortWay {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "ABORT_WAY_UNSPECIFIED",
+            Self::RollBack => "ABORT_WAY_ROLL_BACK",
+            Self::Reopen => "ABORT_WAY_REOPEN",
+            Self::Hold => "ABORT_WAY_HOLD",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "ABORT_WAY_UNSPECIFIED" => Some(Self::Unspecified),
+            "ABORT_WAY_ROLL_BACK" => Some(Self::RollBack),
+            "ABORT_WAY_REOPEN" => Some(Self::Reopen),
+            "ABORT_WAY_HOLD" => Some(Self::Hold),
+            _ => None,
+        }
+    }
 }
 /// OnFailure says what happens to a target whose migration or verification failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
@@ -1421,6 +1659,61 @@ pub mod rollout_service_client {
                 .insert(GrpcMethod::new("lockkeeper.v1.RolloutService", "RetryRollout"));
             self.inner.unary(req, path, codec).await
         }
+        /// DecideRollout records what an operator rules and carries it out. The same request id again changes nothing and
+        /// answers with the rollout as it stands. FAILED_PRECONDITION, with the reason: it makes no sense now.
+        pub async fn decide_rollout(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DecideRolloutRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DecideRolloutResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/lockkeeper.v1.RolloutService/DecideRollout",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("lockkeeper.v1.RolloutService", "DecideRollout"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// GetRolloutHistory gives every ruling about a rollout, oldest first.
+        pub async fn get_rollout_history(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetRolloutHistoryRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetRolloutHistoryResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/lockkeeper.v1.RolloutService/GetRolloutHistory",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("lockkeeper.v1.RolloutService", "GetRolloutHistory"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -1491,6 +1784,23 @@ pub mod rollout_service_server {
             request: tonic::Request<super::RetryRolloutRequest>,
         ) -> std::result::Result<
             tonic::Response<super::RetryRolloutResponse>,
+            tonic::Status,
+        >;
+        /// DecideRollout records what an operator rules and carries it out. The same request id again changes nothing and
+        /// answers with the rollout as it stands. FAILED_PRECONDITION, with the reason: it makes no sense now.
+        async fn decide_rollout(
+            &self,
+            request: tonic::Request<super::DecideRolloutRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DecideRolloutResponse>,
+            tonic::Status,
+        >;
+        /// GetRolloutHistory gives every ruling about a rollout, oldest first.
+        async fn get_rollout_history(
+            &self,
+            request: tonic::Request<super::GetRolloutHistoryRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetRolloutHistoryResponse>,
             tonic::Status,
         >;
     }
@@ -1828,6 +2138,97 @@ pub mod rollout_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RetryRolloutSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/lockkeeper.v1.RolloutService/DecideRollout" => {
+                    #[allow(non_camel_case_types)]
+                    struct DecideRolloutSvc<T: RolloutService>(pub Arc<T>);
+                    impl<
+                        T: RolloutService,
+                    > tonic::server::UnaryService<super::DecideRolloutRequest>
+                    for DecideRolloutSvc<T> {
+                        type Response = super::DecideRolloutResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::DecideRolloutRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RolloutService>::decide_rollout(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = DecideRolloutSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/lockkeeper.v1.RolloutService/GetRolloutHistory" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetRolloutHistorySvc<T: RolloutService>(pub Arc<T>);
+                    impl<
+                        T: RolloutService,
+                    > tonic::server::UnaryService<super::GetRolloutHistoryRequest>
+                    for GetRolloutHistorySvc<T> {
+                        type Response = super::GetRolloutHistoryResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetRolloutHistoryRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RolloutService>::get_rollout_history(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetRolloutHistorySvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -160,7 +160,11 @@ impl Summary {
         match self.state {
             v1::RolloutState::Aborted | v1::RolloutState::RolledBack => Exit::EndedOtherwise,
             v1::RolloutState::Held => Exit::Held,
-            v1::RolloutState::Running => Exit::TimedOut,
+            v1::RolloutState::Running
+            | v1::RolloutState::Paused
+            | v1::RolloutState::Approval
+            | v1::RolloutState::Bake
+            | v1::RolloutState::Window => Exit::TimedOut,
             v1::RolloutState::Done | v1::RolloutState::Unspecified => Exit::WrongState,
         }
     }

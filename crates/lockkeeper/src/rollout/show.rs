@@ -25,8 +25,25 @@ pub(super) fn json(rollout: &v1::Rollout) -> Value {
         "id": rollout.id, "service": spec.service, "release": spec.release, "to": spec.to,
         "state": rollout_state(rollout.state()), "created_at": time(rollout.created_at),
         "created_by": rollout.created_by, "ended_at": rollout.ended_at.map(|t| time(Some(t))),
+        "waiting": rollout.waiting.as_ref().map(waiting_json),
         "targets": rollout.targets.iter().map(target).collect::<Vec<_>>(),
     })
+}
+
+fn waiting_json(wait: &v1::RolloutWait) -> Value {
+    json!({
+        "kind": rollout_state(wait.kind()), "wave": wait.wave,
+        "until": wait.until.map(|t| time(Some(t))), "detail": wait.detail,
+    })
+}
+
+/// What keeps targets from starting, in words.
+pub(super) fn waiting(wait: &v1::RolloutWait) -> String {
+    let until = wait
+        .until
+        .map(|t| format!(", until {}", time(Some(t))))
+        .unwrap_or_default();
+    format!("waiting: {}{until}", wait.detail)
 }
 
 /// One rollout in words.
@@ -39,6 +56,9 @@ pub(super) fn text(rollout: &v1::Rollout) -> String {
         spec.to,
         rollout_state(rollout.state())
     );
+    if let Some(wait) = &rollout.waiting {
+        text += &format!("{}\n", waiting(wait));
+    }
     let ms =
         |d: Option<prost_types::Duration>| millis(d).map_or_else(|| "-".to_owned(), |ms| format!("{ms} ms"));
     let row = |t: &v1::RolloutTarget| {

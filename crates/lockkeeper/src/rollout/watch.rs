@@ -70,7 +70,12 @@ pub(super) async fn follow(
         v1::RolloutState::Done => Exit::Ok,
         v1::RolloutState::Held => Exit::Held,
         v1::RolloutState::Aborted | v1::RolloutState::RolledBack => Exit::EndedOtherwise,
-        v1::RolloutState::Running | v1::RolloutState::Unspecified => Exit::Error,
+        v1::RolloutState::Running
+        | v1::RolloutState::Paused
+        | v1::RolloutState::Approval
+        | v1::RolloutState::Bake
+        | v1::RolloutState::Window
+        | v1::RolloutState::Unspecified => Exit::Error,
     })
 }
 
@@ -122,9 +127,25 @@ async fn once(
             output::write(&format!("{}\n", show::json(&rollout)))?;
         }
         screen.show(&rollout);
-        if rollout.state() != v1::RolloutState::Running {
+        if ends_here(rollout.state()) {
             return Ok(Some(rollout));
         }
+    }
+}
+
+/// Whether nothing more comes: ended, or held.
+fn ends_here(state: v1::RolloutState) -> bool {
+    match state {
+        v1::RolloutState::Held
+        | v1::RolloutState::Done
+        | v1::RolloutState::Aborted
+        | v1::RolloutState::RolledBack => true,
+        v1::RolloutState::Unspecified
+        | v1::RolloutState::Running
+        | v1::RolloutState::Paused
+        | v1::RolloutState::Approval
+        | v1::RolloutState::Bake
+        | v1::RolloutState::Window => false,
     }
 }
 
@@ -132,6 +153,8 @@ async fn once(
 struct Screen {
     bars: Option<(MultiProgress, BTreeMap<String, ProgressBar>)>,
     last: BTreeMap<String, String>,
+    /// What the rollout as a whole waited for last.
+    waiting: String,
 }
 
 impl Screen {
@@ -140,6 +163,7 @@ impl Screen {
         Self {
             bars: drawn.then(|| (MultiProgress::new(), BTreeMap::new())),
             last: BTreeMap::new(),
+            waiting: String::new(),
         }
     }
 
@@ -152,6 +176,11 @@ impl Screen {
     }
 
     fn show(&mut self, rollout: &v1::Rollout) {
+        let waiting = rollout.waiting.as_ref().map(show::waiting).unwrap_or_default();
+        if waiting != self.waiting && !waiting.is_empty() {
+            self.note(&waiting);
+        }
+        self.waiting = waiting;
         for target in &rollout.targets {
             let mut line = target_state(target.state());
             if !target.reason.is_empty() {
@@ -200,6 +229,9 @@ fn position(state: v1::TargetState) -> u64 {
         v1::TargetState::Migrating | v1::TargetState::RollingBack | v1::TargetState::Held => 3,
         v1::TargetState::Verifying => 4,
         v1::TargetState::Opening => 5,
-        v1::TargetState::Done | v1::TargetState::Aborted | v1::TargetState::RolledBack => 6,
+        v1::TargetState::Done
+        | v1::TargetState::Aborted
+        | v1::TargetState::RolledBack
+        | v1::TargetState::Skipped => 6,
     }
 }

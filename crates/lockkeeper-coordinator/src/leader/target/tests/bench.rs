@@ -9,7 +9,7 @@ use lockkeeper_core::epoch::{GateEpoch, LeaderEpoch};
 use lockkeeper_core::gate::{Gate, Verification};
 use lockkeeper_core::id::{RolloutId, TargetName};
 use lockkeeper_core::lease::LeaseSettings;
-use lockkeeper_core::rollout::{OnFailure, State, Target};
+use lockkeeper_core::rollout::{OnFailure, State, Steering, Target};
 use lockkeeper_core::spec::{RolloutSpec, TargetSpec};
 use lockkeeper_core::time::WallTime;
 use lockkeeper_core::version::{SchemaVersion, VersionOrder};
@@ -386,6 +386,8 @@ impl Bench {
             created_at: wall_now(),
             created_by: "test".to_owned(),
             abort: None,
+            steering: Steering::default(),
+            history: Vec::new(),
             ended_at: None,
             traceparent: None,
         };

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bench::{Bench, rollout, target};
 use lockkeeper_core::epoch::GateEpoch;
-use lockkeeper_core::rollout::{Event, Goal, HeldAt, OnFailure, State, Target, step};
+use lockkeeper_core::rollout::{AbortWay, Event, Goal, HeldAt, OnFailure, Ruling, State, Target, step};
 use lockkeeper_migrate::db::DbError;
 use lockkeeper_proto::v1;
 use tokio::time::timeout;
@@ -15,7 +15,8 @@ use tonic::Code;
 
 use crate::leader::writer::RecordChange;
 use crate::records::{ProgressRecord, SessionRecord, Stored, key};
-use crate::services::{fleet, rollout as service};
+use crate::services::fleet;
+use crate::services::rollout::steer::{Order, steer};
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -26,20 +27,22 @@ fn cannot_raise() -> DbError {
     }
 }
 
-async fn retry(bench: &Bench) {
-    let request = v1::RetryRolloutRequest {
+async fn rule(bench: &Bench, ruling: Ruling) {
+    let message = v1::DecideRolloutRequest {
         id: "r".to_owned(),
-        ..v1::RetryRolloutRequest::default()
+        ruling: Some(ruling.into()),
+        ..v1::DecideRolloutRequest::default()
     };
-    service::retry(&bench.leader, request).await.unwrap();
+    let order = Order::parse(message, String::new()).unwrap();
+    steer(&bench.leader, order).await.unwrap();
+}
+
+async fn retry(bench: &Bench) {
+    rule(bench, Ruling::Retry).await;
 }
 
 async fn abort(bench: &Bench) {
-    let request = v1::AbortRolloutRequest {
-        id: "r".to_owned(),
-        ..v1::AbortRolloutRequest::default()
-    };
-    service::abort(&bench.leader, request).await.unwrap();
+    rule(bench, Ruling::Abort(AbortWay::RollBack)).await;
 }
 
 #[tokio::test]
@@ -120,7 +123,15 @@ async fn a_release_by_hand_opens_the_stores_gate_and_can_be_aborted_or_retried()
         let gate = bench.leader.gate(&target()).unwrap().record;
         assert!(gate.is_open(), "agents follow the database: {gate:?}");
         assert_eq!(
-            step(&held, Event::AbortRequested(String::new())).unwrap().state,
+            step(
+                &held,
+                Event::AbortRequested {
+                    way: AbortWay::RollBack,
+                    reason: String::new()
+                }
+            )
+            .unwrap()
+            .state,
             State::Aborted
         );
 
@@ -192,7 +203,7 @@ async fn an_abort_asked_for_again_reaches_a_target_that_was_held_after_the_first
     abort(&bench).await;
     let decided = bench.leader.rollout(&rollout()).unwrap().record.abort.unwrap();
     assert!(
-        decided.at >= held_later.since,
+        decided.decision.at >= held_later.since,
         "{decided:?} is for an earlier hold"
     );
 }
