@@ -109,6 +109,14 @@ impl Coordinator {
         self.admin.address()
     }
 
+    /// The most memory that it has used so far, in KiB.
+    pub(crate) fn memory_peak(&self) -> Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.running.process.pid()))?;
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let peak = peak.and_then(|text| text.trim().strip_suffix(" kB"));
+        Ok(peak.context("no VmHWM")?.trim().parse()?)
+    }
+
     pub(crate) fn log(&self) -> String {
         self.running.process.log() + &self.running.process.output()
     }
@@ -264,6 +272,18 @@ impl Fleet {
 
     /// Declares targets and waits until each has a gate.
     pub(crate) fn declare(&self, targets: &[TargetDeclaration]) -> Result<()> {
+        self.apply(targets)?;
+        for target in targets {
+            wait::until(&format!("the gate of {}", target.name), READY_LIMIT, || {
+                let status = self.target_status(&target.name)?;
+                Ok((status["gate"] == "open").then_some(()))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// `target apply`; waits for no gate.
+    pub(crate) fn apply(&self, targets: &[TargetDeclaration]) -> Result<()> {
         let described = targets
             .iter()
             .map(|t| self.describe(t))
@@ -276,12 +296,6 @@ impl Fleet {
             .arg(&file)
             .run()?
             .expect_code(0)?;
-        for target in targets {
-            wait::until(&format!("the gate of {}", target.name), READY_LIMIT, || {
-                let status = self.target_status(&target.name)?;
-                Ok((status["gate"] == "open").then_some(()))
-            })?;
-        }
         Ok(())
     }
 

@@ -12,6 +12,7 @@ mod grpcurl;
 mod harness;
 mod killed_leader;
 mod load;
+mod many;
 mod no_coordinator;
 mod paused_agent;
 mod regions;

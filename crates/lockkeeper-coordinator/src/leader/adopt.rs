@@ -12,6 +12,7 @@ use lockkeeper_core::id::TargetName;
 use lockkeeper_core::spec::TargetSpec;
 use lockkeeper_migrate::db::{Claim, Database, Inspection, Silent, TakeError};
 use lockkeeper_migrate::{engine, plan};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
@@ -22,6 +23,9 @@ use crate::records::{Stored, key};
 
 /// First and longest pause between two tries to reach a declared target.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
+
+/// How many targets are looked at at a time: hundreds may live on one server, which has a limit of connections.
+const LOOKS_MAX: usize = 32;
 
 /// How long taking a target may wait for its row.
 const ARM_PATIENCE: Duration = Duration::from_secs(10);
@@ -43,11 +47,12 @@ pub async fn run(leader: Arc<Leader>) {
     let mut view = leader.view.clone();
     let mut tasks = JoinSet::new();
     let mut under_way = BTreeSet::new();
+    let looks = Arc::new(Semaphore::new(LOOKS_MAX));
     let mut wanted: Vec<TargetName> = view.borrow().targets.keys().cloned().collect();
     loop {
         for name in wanted {
             if under_way.insert(name.clone()) {
-                tasks.spawn(settle_one(Arc::clone(&leader), name));
+                tasks.spawn(settle_one(Arc::clone(&leader), Arc::clone(&looks), name));
             }
         }
         tokio::select! {
@@ -63,10 +68,13 @@ pub async fn run(leader: Arc<Leader>) {
 }
 
 /// Tries until the target is settled or no longer declared. While a rollout works on it, that looks after the gate.
-async fn settle_one(leader: Arc<Leader>, name: TargetName) -> TargetName {
+async fn settle_one(leader: Arc<Leader>, looks: Arc<Semaphore>, name: TargetName) -> TargetName {
     let mut pause = RETRY.0;
     while let Some(spec) = leader.idle_spec(&name).await {
-        match settle(&leader, &spec).await {
+        let look = looks.acquire().await;
+        let settled = settle(&leader, &spec).await;
+        drop(look);
+        match settled {
             Ok(()) => break,
             Err(error) => {
                 warn!(target = %name, %error, "cannot settle the target's gate, trying again");

@@ -10,6 +10,7 @@
 //! | [`rollout`] | one rollout: waves |
 //! | [`target`] | one target of a rollout: commands of the state machine, carried out |
 //! | [`fence`] | closing, draining, raising the barrier |
+//! | [`unfinished`] | what is left of a rollout whose creation was cut off |
 //! | [`waits`] | what is being waited for right now, for people |
 //! | [`run`] | the leader's tasks, from election to loss |
 
@@ -21,5 +22,6 @@ pub mod recall;
 pub mod rollout;
 pub mod run;
 pub mod target;
+pub mod unfinished;
 pub mod waits;
 pub mod writer;

@@ -16,11 +16,12 @@ use lockkeeper_migrate::db::GateRow;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::leader::fence;
 use crate::leader::recall::Recall;
+use crate::leader::unfinished::{self, Creation};
 use crate::leader::waits::Waits;
 use crate::leader::writer::{LeaderWriter, RecordChange, WriteError};
 use crate::leader::{adopt, rollout};
@@ -59,6 +60,8 @@ pub struct Leader {
     pub settings: LeaseSettings,
     /// What targets wait for.
     pub waits: Waits,
+    /// Held while a rollout is being created, or what is left of one removed.
+    pub creation: tokio::sync::Mutex<Creation>,
     departures: Mutex<Departures>,
 }
 
@@ -83,6 +86,7 @@ impl Leader {
             world,
             settings,
             waits,
+            creation: tokio::sync::Mutex::new(Creation),
             departures,
         })
     }
@@ -275,6 +279,14 @@ impl Leader {
         }
     }
 
+    async fn remove_unfinished(self: Arc<Self>) {
+        let creation = self.creation.lock().await;
+        if let Err(error) = unfinished::remove(&self, &creation).await {
+            // The next creation tries again.
+            warn!(%error, "cannot remove what is left of rollouts that were not created");
+        }
+    }
+
     async fn watch_departures(self: Arc<Self>) {
         let mut view = self.view.clone();
         loop {
@@ -297,6 +309,7 @@ impl Leader {
         let mut tasks = JoinSet::new();
         tasks.spawn(adopt::run(Arc::clone(&self)));
         tasks.spawn(Arc::clone(&self).watch_departures());
+        tasks.spawn(Arc::clone(&self).remove_unfinished());
         let mut known: BTreeSet<RolloutId> = BTreeSet::new();
         let mut view = self.view.clone();
         loop {

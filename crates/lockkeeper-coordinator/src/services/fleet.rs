@@ -25,6 +25,10 @@ use crate::term::{CurrentTerm, Term};
 /// How long another coordinator may take to list its agents.
 const PEER_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Most targets that one commit declares, each with up to two changes: stores limit a transaction to 128. Cut off between
+/// two commits, the same declaration again does the rest.
+const DECLARED_MAX: usize = 50;
+
 /// Serves operators.
 #[derive(Debug, Clone)]
 pub struct FleetApi {
@@ -324,25 +328,31 @@ async fn apply(leader: &Leader, specs: Vec<TargetSpec>) -> Result<v1::ApplyTarge
     let mut changes = Vec::new();
     {
         let view = leader.view.borrow();
-        for spec in specs {
+        for spec in &specs {
             let at = key::target(&spec.name);
             match view.targets.get(&spec.name) {
                 None => {
                     response.created.push(spec.name.to_string());
-                    changes.push(RecordChange::create(at, &spec));
+                    changes.push(vec![RecordChange::create(at, spec)]);
                 }
-                Some(known) if known.record == spec => response.unchanged.push(spec.name.to_string()),
+                Some(known) if known.record == *spec => response.unchanged.push(spec.name.to_string()),
                 Some(known) => {
                     refuse_active(&view, &spec.name)?;
-                    changes.push(RecordChange::absent(key::active(&spec.name)));
                     response.changed.push(spec.name.to_string());
-                    changes.push(RecordChange::update(at, known, &spec));
+                    changes.push(vec![
+                        RecordChange::absent(key::active(&spec.name)),
+                        RecordChange::update(at, known, spec),
+                    ]);
                 }
             }
         }
     }
-    if !changes.is_empty() {
-        let written = leader.writer.commit(changes, &[]).await.map_err(write_error)?;
+    for changes in changes.chunks(DECLARED_MAX) {
+        let written = leader
+            .writer
+            .commit(changes.concat(), &[])
+            .await
+            .map_err(write_error)?;
         leader.view_at(written.revision).await;
     }
     Ok(response)

@@ -1,35 +1,26 @@
 //! `RolloutService`.
 
+pub(crate) mod create;
 pub(crate) mod steer;
 
 use std::pin::Pin;
 
 use futures::Stream;
-use lockkeeper_core::id::{RolloutId, TargetName};
-use lockkeeper_core::rollout::{Ruling, Steering, Target};
-use lockkeeper_core::spec::{RolloutSpec, TargetSpec};
+use lockkeeper_core::id::RolloutId;
+use lockkeeper_core::rollout::Ruling;
 use lockkeeper_core::time::WallTime;
-use lockkeeper_proto::convert::{FieldError, name};
+use lockkeeper_proto::convert::name;
 use lockkeeper_proto::v1::rollout_service_client::RolloutServiceClient;
 use lockkeeper_proto::v1::rollout_service_server::RolloutService;
 use lockkeeper_proto::v1::{self};
 use tokio::sync::watch;
 use tonic::{Request, Response, Status};
-use tracing::info;
 
 use crate::clock::Clock;
-use crate::leader::run::Leader;
-use crate::leader::writer::RecordChange;
-use crate::records::{ProgressRecord, RolloutRecord, key};
 use crate::services::answer;
-use crate::services::fleet::write_error;
 use crate::services::forward::{Route, origin, passed_on, passed_on_from, route};
-use crate::telemetry;
 use crate::term::CurrentTerm;
 use crate::view::FleetView;
-
-/// How long a new rollout waits for the gates of targets that were declared a moment ago.
-const GATES_PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// How long a rollout may be known to another coordinator before it is known here.
 const UNKNOWN_PATIENCE: std::time::Duration = std::time::Duration::from_secs(1);
@@ -76,7 +67,7 @@ impl RolloutService for RolloutApi {
         let message = request.into_inner();
         match route {
             Route::Here(leader) => {
-                let rollout = Some(create(&leader, message).await?);
+                let rollout = Some(create::create(&leader, message).await?);
                 Ok(Response::new(v1::CreateRolloutResponse { rollout }))
             }
             Route::There(channel) => {
@@ -243,103 +234,12 @@ async fn next_change(
     }
 }
 
-async fn create(leader: &Leader, message: v1::CreateRolloutRequest) -> Result<v1::Rollout, Status> {
-    let id: RolloutId = name("id", message.id)?;
-    let spec = message
-        .spec
-        .ok_or_else(|| FieldError::new("spec", "is missing"))?;
-    let spec: RolloutSpec = spec.try_into().map_err(|e: FieldError| e.within("spec"))?;
-    wait_for_gates(leader, &spec).await;
-    let changes = {
-        let view = leader.view.borrow();
-        if let Some(known) = view.rollouts.get(&id) {
-            return match known.record.spec == spec {
-                true => found(&view, &id, leader.wall()),
-                false => Err(Status::already_exists(format!(
-                    "rollout {id} exists with another content"
-                ))),
-            };
-        }
-        created(&view, &id, spec, message.requested_by, leader.wall())?
-    };
-    let written = leader.writer.commit(changes, &[]).await.map_err(write_error)?;
-    leader.view_at(written.revision).await;
-    info!(rollout = %id, "rollout created");
-    found(&leader.view.borrow(), &id, leader.wall())
-}
-
-/// A target that was declared a moment ago gets its gate as soon as the leader has looked at its database: waits for
-/// that, so that a script may declare and roll out in two lines. A target that cannot be reached is told about later.
-async fn wait_for_gates(leader: &Leader, spec: &RolloutSpec) {
-    let mut view = leader.view.clone();
-    let have_gates = |view: &FleetView| {
-        let declared: Vec<TargetSpec> = view.targets.values().map(|t| t.record.clone()).collect();
-        let selected = spec.select(&declared).unwrap_or_default();
-        selected
-            .iter()
-            .flatten()
-            .all(|target| view.gates.contains_key(target))
-    };
-    // What is missing after the wait is told by name.
-    let _ = tokio::time::timeout(GATES_PATIENCE, view.wait_for(have_gates)).await;
-}
-
-/// The records of a new rollout, if its targets are free.
-fn created(
-    view: &FleetView,
-    id: &RolloutId,
-    spec: RolloutSpec,
-    created_by: String,
-    now: WallTime,
-) -> Result<Vec<RecordChange>, Status> {
-    let declared: Vec<TargetSpec> = view.targets.values().map(|t| t.record.clone()).collect();
-    let waves = spec
-        .select(&declared)
-        .map_err(|e| Status::not_found(e.to_string()))?;
-    let mut changes = Vec::new();
-    for (wave, targets) in waves.iter().enumerate() {
-        for target in targets {
-            free(view, target)?;
-            let progress = ProgressRecord::new(wave, Target::new(spec.on_failure), now);
-            changes.push(RecordChange::create(key::active(target), id));
-            changes.push(RecordChange::create(key::progress(id, target), &progress));
-        }
-    }
-    let record = RolloutRecord {
-        id: id.clone(),
-        spec,
-        waves,
-        created_at: now,
-        created_by,
-        abort: None,
-        steering: Steering::default(),
-        history: Vec::new(),
-        ended_at: None,
-        traceparent: telemetry::traceparent(),
-    };
-    changes.push(RecordChange::create(key::rollout(id), &record));
-    Ok(changes)
-}
-
-fn free(view: &FleetView, target: &TargetName) -> Result<(), Status> {
-    if let Some(active) = view.active.get(target) {
-        let other = &active.record;
-        return Err(Status::failed_precondition(format!(
-            "rollout {other} is working on target {target}: wait for it or abort it; nothing was changed"
-        )));
-    }
-    if !view.gates.contains_key(target) {
-        return Err(Status::failed_precondition(format!(
-            "target {target} has no gate yet: no leader has reached its database; see `lockkeeper fleet explain {target}`"
-        )));
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
+    use lockkeeper_core::rollout::Steering;
+
     use super::*;
-    use crate::records::Stored;
+    use crate::records::{RolloutRecord, Stored};
 
     /// A rollout that was created through another coordinator is found here though the view learns of it later.
     #[tokio::test]

@@ -25,6 +25,7 @@ pub(super) fn json(rollout: &v1::Rollout) -> Value {
         "id": rollout.id, "service": spec.service, "release": spec.release, "to": spec.to,
         "state": rollout_state(rollout.state()), "created_at": time(rollout.created_at),
         "created_by": rollout.created_by, "ended_at": rollout.ended_at.map(|t| time(Some(t))),
+        "revision": rollout.revision,
         "waiting": rollout.waiting.as_ref().map(waiting_json),
         "targets": rollout.targets.iter().map(target).collect::<Vec<_>>(),
     })

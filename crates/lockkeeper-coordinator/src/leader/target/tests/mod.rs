@@ -13,6 +13,7 @@ use lockkeeper_proto::v1;
 use tokio::time::timeout;
 use tonic::Code;
 
+use crate::leader::unfinished;
 use crate::leader::writer::RecordChange;
 use crate::records::{ProgressRecord, SessionRecord, Stored, key};
 use crate::services::fleet;
@@ -269,4 +270,37 @@ async fn a_removed_targets_gate_epoch_is_kept_for_the_next_of_its_name() {
         epoch,
         "agents that heard it ignore lower ones"
     );
+}
+
+#[tokio::test]
+async fn what_is_left_of_a_rollout_that_was_not_created_keeps_its_targets_from_nobody() {
+    let bench = Bench::new().await;
+    let at = key::progress(&rollout(), &target());
+    let progress = ProgressRecord::new(0, Target::new(OnFailure::Rollback), crate::clock::wall_now());
+    bench
+        .commit(vec![
+            RecordChange::create(key::active(&target()), &rollout()),
+            RecordChange::create(at.clone(), &progress),
+        ])
+        .await;
+    let creation = bench.leader.creation.lock().await;
+    unfinished::remove(&bench.leader, &creation).await.unwrap();
+    drop(creation);
+    for gone in [at, key::active(&target())] {
+        assert!(bench.store.get(&gone).await.unwrap().is_none(), "{gone} is left");
+    }
+}
+
+#[tokio::test]
+async fn a_view_that_is_behind_does_not_take_a_created_rollout_for_left_over() {
+    let bench = Bench::new().await;
+    bench
+        .commit(vec![RecordChange::create(key::active(&target()), &rollout())])
+        .await;
+    bench.freeze_view();
+    let created = RecordChange::create(key::rollout(&rollout()), &"its record");
+    bench.leader.writer.commit(vec![created], &[]).await.unwrap();
+    let creation = bench.leader.creation.lock().await;
+    unfinished::remove(&bench.leader, &creation).await.unwrap();
+    assert!(bench.store.get(&key::active(&target())).await.unwrap().is_some());
 }
