@@ -10,7 +10,7 @@ export PATH := $(LOCKKEEPER_TOOLS):$(PATH)
 # Arguments for the demo, for example: make demo ARGS="--agents 10"
 ARGS ?=
 
-.PHONY: help setup demo model bench-adapter test test-full lint fmt
+.PHONY: help setup demo model sim bench-adapter test test-full lint fmt
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,8 +26,18 @@ demo: ## Run a rollout over two regions with writing agents, on embedded default
 model: ## Check the fence in every order of events within bounds, and that every seeded bug is caught
 	cargo run --locked -q -p lockkeeper-model
 
+# Seeds to simulate, or one of them to look at: make sim SEED=7
+SEEDS ?= 10000
+SEED ?=
+
+# A build of its own: with a scheduler whose choices follow from the seed, and with the seeded bugs (BUG=name).
+sim: ## Simulate fleets whose network, store and databases fail, and check every promise
+	RUSTFLAGS="--cfg tokio_unstable --cfg mutations" CARGO_TARGET_DIR=target/sim cargo run --locked --profile sim \
+	    -p lockkeeper-sim -- $(if $(SEED),--seed $(SEED),--seeds $(SEEDS)) $(if $(BUG),--bug $(BUG))
+
 test: lint build ## Formatting, lints, unit, conformance, end-to-end and doc tests
 	cargo test --workspace --locked
+	$(MAKE) --no-print-directory sim SEEDS=300
 
 test-full: lint build ## The same and the tests that take long
 	LOCKKEEPER_TEST_FULL=1 cargo test --workspace --locked

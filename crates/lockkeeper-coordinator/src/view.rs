@@ -13,6 +13,7 @@ use lockkeeper_core::drain::DrainReport;
 use lockkeeper_core::epoch::{GateEpoch, LeaderEpoch};
 use lockkeeper_core::gate::Gate;
 use lockkeeper_core::id::{RolloutId, SessionId, TargetName};
+use lockkeeper_core::mutation::{Mutation, mutated};
 use lockkeeper_core::spec::TargetSpec;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
@@ -318,7 +319,8 @@ impl Watcher {
 
     /// Follows one watch until it breaks; gives why.
     async fn follow(&self) -> StoreError {
-        let from = self.sender.borrow().revision + 1;
+        let skipped = u64::from(mutated(Mutation::RevisionSkipped));
+        let from = self.sender.borrow().revision + 1 + skipped;
         let mut changes = match self.store.watch("", from).await {
             Ok(changes) => changes,
             Err(error) => return error,

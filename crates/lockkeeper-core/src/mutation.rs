@@ -1,9 +1,9 @@
-//! Seeded bugs. Each is a rule of the protocol that somebody could plausibly get wrong; the model checker has to catch
-//! every one of them, or it would not have noticed the real one either.
+//! Seeded bugs. Each is a rule of the protocol that somebody could plausibly get wrong; the model checker or the simulation
+//! has to catch every one of them, or it would not have noticed the real one either.
 //!
-//! In the product [`mutated`] is `const false`, so nothing of them is compiled. Only the package
-//! `lockkeeper-core-mutable`, which builds these same sources for the model checker, sets the `cfg` that makes them
-//! real; no feature of any crate can.
+//! In the product [`mutated`] is `const false`, so nothing of them is compiled. Two builds set the `cfg` that makes them
+//! real, and no feature of any crate can: the package `lockkeeper-core-mutable`, which builds these same sources for the
+//! model checker, and `make sim`.
 
 /// One seeded bug.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -56,10 +56,30 @@ pub enum Mutation {
     ReleaseIgnored,
     /// A release by hand opens the row without ending the executor first.
     ReleaseWithoutEnding,
+    /// A renewal that is answered after the lease's deadline brings the lease back.
+    LateRenewalCounts,
+    /// A coordinator counts its own leases from the store's answer.
+    KeeperCountsFromAnswer,
+    /// A barrier that could not be raised counts as raised.
+    BarrierFailureIgnored,
+    /// A new leader waits for none of the sessions that were there when the gate closed.
+    ListedForgotten,
+    /// A verification that failed counts as passed.
+    VerificationIgnored,
+    /// Nobody asks whether a migration took effect in part.
+    UnfinishedNotAsked,
+    /// A coordinator reports that its agents are drained without asking its book.
+    DrainedUnasked,
+    /// A drain report is not guarded by the report that it replaces.
+    ReportUnguarded,
+    /// A watch that is opened again begins one revision late.
+    RevisionSkipped,
+    /// A target whose driver has stopped is not driven again by the same leader.
+    DriverNotRestarted,
 }
 
 impl Mutation {
-    /// All of them.
+    /// Rules of the pure core: the model checker catches them.
     pub const ALL: [Self; 24] = [
         Self::GrantWithoutSession,
         Self::LeaseFromAnswer,
@@ -85,6 +105,20 @@ impl Mutation {
         Self::AppliedWithoutLedger,
         Self::ReleaseIgnored,
         Self::ReleaseWithoutEnding,
+    ];
+
+    /// Rules of coordinators and of the rollout driver: the simulation catches them.
+    pub const DRIVEN: [Self; 10] = [
+        Self::LateRenewalCounts,
+        Self::KeeperCountsFromAnswer,
+        Self::BarrierFailureIgnored,
+        Self::ListedForgotten,
+        Self::VerificationIgnored,
+        Self::UnfinishedNotAsked,
+        Self::DrainedUnasked,
+        Self::ReportUnguarded,
+        Self::RevisionSkipped,
+        Self::DriverNotRestarted,
     ];
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use lockkeeper_core::drain::DrainReport;
 use lockkeeper_core::epoch::GateEpoch;
 use lockkeeper_core::id::TargetName;
+use lockkeeper_core::mutation::{Mutation, mutated};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -14,7 +15,7 @@ use tracing::{debug, warn};
 use crate::agents::AgentHub;
 use crate::records::{encode, key};
 use crate::session::Session;
-use crate::store::{Guard, Outcome, Store, Txn, Write};
+use crate::store::{Entry, Guard, Outcome, Revision, Store, Txn, Write};
 use crate::view::FleetView;
 
 /// How often a report that still names stragglers is looked at again, and so how late a lease that ran out is
@@ -35,6 +36,8 @@ pub struct Reporter {
     session: Arc<Session>,
     view: watch::Receiver<FleetView>,
     written: BTreeMap<TargetName, Written>,
+    /// The revision of each report as it stands in the store, as far as it is known.
+    revisions: BTreeMap<TargetName, Revision>,
 }
 
 #[derive(Debug)]
@@ -58,6 +61,7 @@ impl Reporter {
             session,
             view,
             written: BTreeMap::new(),
+            revisions: BTreeMap::new(),
         }
     }
 
@@ -120,7 +124,10 @@ impl Reporter {
             }
             let report = DrainReport {
                 gate_epoch: epoch,
-                stragglers: self.hub.stragglers(&target, epoch),
+                stragglers: match mutated(Mutation::DrainedUnasked) {
+                    true => Vec::new(),
+                    false => self.hub.stragglers(&target, epoch),
+                },
             };
             waiting |= !report.stragglers.is_empty();
             if self.is_due(&target, &report) {
@@ -141,21 +148,29 @@ impl Reporter {
 
     /// Gives whether the report needs no further try.
     async fn write(&mut self, target: &TargetName, report: DrainReport) -> bool {
+        let key = key::drain(self.session.id(), target);
+        let session = self.session.create_revision();
+        // A coordinator whose session is gone has no say any more. An earlier report whose answer was lost may still be
+        // applied: over this one, unless each is guarded by what it replaces.
+        let mut guards = vec![
+            Guard::CreateRevision(key::session(self.session.id()), session),
+            Guard::ModRevision(key.clone(), self.revisions.get(target).copied().unwrap_or(0)),
+        ];
+        if mutated(Mutation::ReportUnguarded) {
+            guards.truncate(1);
+        }
         let txn = Txn {
-            // A coordinator whose session is gone has no say any more.
-            guards: vec![Guard::CreateRevision(
-                key::session(self.session.id()),
-                self.session.create_revision(),
-            )],
+            guards,
             writes: vec![Write::Put {
-                key: key::drain(self.session.id(), target),
+                key,
                 value: encode(&report),
                 lease: Some(self.session.lease()),
             }],
             lists: Vec::new(),
         };
         match self.store.commit(txn).await {
-            Ok(Outcome::Committed { .. }) => {
+            Ok(Outcome::Committed { revision, .. }) => {
+                self.revisions.insert(target.clone(), revision);
                 debug!(%target, gate_epoch = %report.gate_epoch, stragglers = report.stragglers.len(), "reported");
                 self.written.insert(
                     target.clone(),
@@ -166,11 +181,18 @@ impl Reporter {
                 );
                 true
             }
-            Ok(Outcome::Conflict { .. }) => {
-                warn!(%target, "session is gone: report refused");
-                true
+            Ok(Outcome::Conflict { current }) => {
+                let stands = |entry: &Option<Entry>| entry.as_ref().map_or(0, |e| e.mod_revision);
+                let is_session =
+                    |entry: &Option<Entry>| entry.as_ref().map(|e| e.create_revision) == Some(session);
+                if !current.first().is_some_and(is_session) {
+                    warn!(%target, "session is gone: report refused");
+                    return true;
+                }
+                self.revisions
+                    .insert(target.clone(), current.get(1).map_or(0, stands));
+                false
             }
-            // Reports are facts, not decisions: writing one again is harmless.
             Err(error) => {
                 warn!(%error, %target, "cannot write the drain report, trying again");
                 false

@@ -18,24 +18,28 @@ use crate::view::FleetView;
 /// How often the leader's clock is looked at while waiting; changes of the store wake it at once.
 const TICK: Duration = Duration::from_millis(100);
 
+/// A watch over a closing that listed these sessions.
+#[must_use]
+pub fn watch(leader: &Leader, gate_epoch: GateEpoch, listed: Vec<SessionId>) -> DrainWatch {
+    let (gone, since) = leader.departures();
+    DrainWatch::new(gate_epoch, leader.settings.after_vanishing(), listed, gone, since)
+}
+
 /// Waits until every session has drained, or until `patience` has passed. Gives who was still out then; nobody:
 /// drained.
 pub async fn drain(
     leader: &Arc<Leader>,
     target: &TargetName,
-    gate_epoch: GateEpoch,
-    listed: Vec<SessionId>,
+    watch: &mut DrainWatch,
     strength: Strength,
     patience: Duration,
 ) -> Vec<Pending> {
-    let longest = leader.settings.after_vanishing();
-    let (gone, since) = leader.departures();
-    let mut watch = DrainWatch::new(gate_epoch, longest, listed.clone(), gone, since);
+    let listed = watch.sessions();
     let mut view = leader.view.clone();
     let deadline = leader.world.clock.now() + patience;
     loop {
         let now = leader.world.clock.now();
-        observe(&mut watch, &view.borrow_and_update(), target, &listed, now);
+        observe(watch, &view.borrow_and_update(), target, &listed, now);
         let pending = watch.awaited(strength, now);
         leader
             .waits

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lockkeeper_core::id::{RolloutId, TargetName};
+use lockkeeper_core::mutation::{Mutation, mutated};
 use lockkeeper_core::rollout::{
     AbortWay, Event, HeldAt, State, TargetInWave, Turn, Wait, Window, step, turn,
 };
@@ -99,7 +100,9 @@ impl RolloutDriver {
         match ended {
             Ok((target, revision)) => {
                 self.leader.view_at(revision).await;
-                self.running.remove(&target);
+                if !mutated(Mutation::DriverNotRestarted) {
+                    self.running.remove(&target);
+                }
             }
             // A driver that panicked says nothing: start all again that are not at rest.
             Err(error) => {

@@ -21,8 +21,9 @@ mod standing;
 use std::sync::Arc;
 use std::time::Duration;
 
+use lockkeeper_core::drain::DrainWatch;
 use lockkeeper_core::gate::Verification;
-use lockkeeper_core::id::{RolloutId, SessionId, TargetName};
+use lockkeeper_core::id::{RolloutId, TargetName};
 use lockkeeper_core::rollout::{Command, Event, Goal, Ground, HeldAt, State, step};
 use lockkeeper_core::spec::{RolloutSpec, TargetSpec};
 use lockkeeper_core::time::WallTime;
@@ -73,8 +74,9 @@ pub struct TargetDriver {
     losses: u32,
     /// The version in the ledger of a target whose gate row was found open.
     released_at: Option<SchemaVersion>,
-    /// The sessions that the closing transaction listed; `None`: an earlier leader closed the gate.
-    listed: Option<Vec<SessionId>>,
+    /// What is known of the sessions that the closing listed. Kept from one drain to the next: what is over stays over,
+    /// and a session that vanished is not waited for anew each time that the fence has to be raised again.
+    drains: Option<DrainWatch>,
 }
 
 /// What a failed step means for the rollout.
@@ -129,7 +131,7 @@ impl TargetDriver {
             lost_since: None,
             losses: 0,
             released_at: None,
-            listed: None,
+            drains: None,
         }
     }
 

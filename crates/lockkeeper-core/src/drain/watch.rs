@@ -82,6 +82,18 @@ impl DrainWatch {
         }
     }
 
+    /// The closing that is watched.
+    #[must_use]
+    pub fn gate_epoch(&self) -> GateEpoch {
+        self.gate_epoch
+    }
+
+    /// The sessions that are waited for, or were.
+    #[must_use]
+    pub fn sessions(&self) -> Vec<SessionId> {
+        self.sessions.keys().cloned().collect()
+    }
+
     /// A coordinator's report arrived. Reports on other closings are ignored.
     pub fn report(&mut self, session: &SessionId, report: &DrainReport) {
         if report.gate_epoch != self.gate_epoch {

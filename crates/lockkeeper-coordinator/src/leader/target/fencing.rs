@@ -6,10 +6,11 @@ use lockkeeper_core::drain::Pending;
 use lockkeeper_core::epoch::GateEpoch;
 use lockkeeper_core::id::SessionId;
 use lockkeeper_core::lease::with_margin;
+use lockkeeper_core::mutation::{Mutation, mutated};
 use lockkeeper_core::rollout::{Event, State};
 use lockkeeper_core::time::WallTime;
 use lockkeeper_core::version::SchemaVersion;
-use lockkeeper_migrate::db::{Claim, DbError, Hand, TakeError};
+use lockkeeper_migrate::db::{BarrierReport, Claim, DbError, Hand, TakeError};
 use lockkeeper_migrate::plan;
 use tracing::{info, warn};
 
@@ -91,7 +92,8 @@ impl TargetDriver {
         let lists = self
             .write_and_list(record, vec![change], &[key::SESSIONS])
             .await?;
-        self.listed = lists.first().map(fence::sessions_of);
+        let listed = lists.first().map(fence::sessions_of);
+        self.drains = listed.map(|listed| fence::watch(&self.leader, epoch, listed));
         info!(target = %self.name(), gate_epoch = %epoch, "gate closed");
         Ok(())
     }
@@ -145,10 +147,11 @@ impl TargetDriver {
             let Some(hand) = hand.as_mut() else {
                 return Err(needs_person(DbError::ConnectionLost(String::new())));
             };
-            let report = hand
-                .raise_barrier(patience, observer)
-                .await
-                .map_err(needs_person)?;
+            let raised = hand.raise_barrier(patience, observer).await;
+            let report = match raised {
+                Err(_) if mutated(Mutation::BarrierFailureIgnored) => BarrierReport::default(),
+                raised => raised.map_err(needs_person)?,
+            };
             record
                 .ended_sessions
                 .extend(report.ended.iter().map(ToString::to_string));
@@ -177,10 +180,6 @@ impl TargetDriver {
     /// Waits for the agents. At COOPERATIVE nothing else proves the fence, so not being drained is a failure; with
     /// a barrier it is not.
     pub(super) async fn drain(&mut self, epoch: GateEpoch, drain_timeout: Duration) -> Step<Vec<Pending>> {
-        let listed = match &self.listed {
-            Some(listed) => listed.clone(),
-            None => self.sessions_before_closing().await?,
-        };
         let cooperative = !self.target.strength.has_barrier();
         let (patience, then) = match cooperative {
             true if self.progress.record.target.state == State::Fencing => {
@@ -202,8 +201,14 @@ impl TargetDriver {
         self.leader
             .waits
             .next(self.name(), then, Some(self.after(patience)));
+        let known = self.drains.take().filter(|watch| watch.gate_epoch() == epoch);
+        let watch = match known {
+            Some(watch) => watch,
+            None => fence::watch(&self.leader, epoch, self.sessions_before_closing().await?),
+        };
+        let watch = self.drains.insert(watch);
         let strength = self.target.strength;
-        let pending = fence::drain(&self.leader, self.name(), epoch, listed, strength, patience).await;
+        let pending = fence::drain(&self.leader, &self.target.name, watch, strength, patience).await;
         if cooperative && !pending.is_empty() {
             let now = self.leader.world.clock.now();
             let who: Vec<String> = pending
@@ -220,6 +225,9 @@ impl TargetDriver {
     /// For a gate that an earlier leader closed: the sessions that are older than the closing. Those of them that are
     /// gone by now are covered by the time that a new leader waits.
     pub(super) async fn sessions_before_closing(&self) -> Step<Vec<SessionId>> {
+        if mutated(Mutation::ListedForgotten) {
+            return Ok(Vec::new());
+        }
         let listing = self.leader.store_list(key::SESSIONS).await?;
         Ok(match self.leader.gate(self.name()) {
             Some(gate) => fence::sessions_before(&listing, &gate),

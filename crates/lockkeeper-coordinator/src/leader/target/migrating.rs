@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use lockkeeper_core::mutation::{Mutation, mutated};
 use lockkeeper_core::rollout::{Damage, Event};
 use lockkeeper_core::version::SchemaVersion;
 use lockkeeper_migrate::db::DbError;
@@ -181,6 +182,9 @@ impl TargetDriver {
     }
 
     pub(super) async fn unfinished(&mut self) -> Step<Option<SchemaVersion>> {
+        if mutated(Mutation::UnfinishedNotAsked) {
+            return Ok(None);
+        }
         engine::unfinished(self.hand()?.as_mut())
             .await
             .map_err(needs_person)
