@@ -108,7 +108,7 @@ pub fn gate_change(before: &Gate, after: &Gate) -> Result<(), Violation> {
 /// The two states.
 pub fn opens_verified(before: &Target, after: &Target) -> Result<(), Violation> {
     let verified = matches!(before.state, State::Opening(_));
-    let opened = before.is_fenced() && after.state.is_final();
+    let opened = before.is_fenced() && (after.state.is_final() || after.state == State::Baking);
     let skipped = matches!(after.state, State::Opening(_)) && !matches!(before.state, State::Verifying(_));
     if (opened && !verified) || (skipped && before.state != after.state) {
         let text = format!(

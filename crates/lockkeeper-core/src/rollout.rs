@@ -6,6 +6,8 @@
 //!              │            │         └───────────┴→ ROLLING_BACK → VERIFYING(old) → OPENING → ROLLED_BACK
 //!              │            └→ VERIFYING(old) → OPENING → ABORTED            │
 //!              └→ ABORTED                     anything that needs a person → HELD
+//!
+//! With a bake: OPENING → BAKING → DONE, or → ROLLING_BACK behind another fence.
 //! ```
 //!
 //! The state is persisted *before* its command is carried out, and every command can be carried out again: a new
@@ -76,6 +78,8 @@ pub enum HeldAt {
     Fenced,
     /// The gate was found open, though this rollout had not opened it: a person released it.
     ReleasedByHand,
+    /// The gate is open at the new version, and a condition did not hold there.
+    Opened,
 }
 
 /// Where a target stands.
@@ -98,6 +102,8 @@ pub enum State {
     RollingBack,
     /// A person must decide.
     Held(HeldAt),
+    /// Open at the new version, and being looked at.
+    Baking,
     /// Open at the new version.
     Done,
     /// Open at the old version; nothing ran.
@@ -118,10 +124,10 @@ impl State {
         )
     }
 
-    /// Whether a leader stops here: final, or waiting for a wave or for a person.
+    /// Whether a leader stops here: final, or waiting for a wave, for time to pass, or for a person.
     #[must_use]
     pub fn is_resting(self) -> bool {
-        self.is_final() || matches!(self, Self::Pending | Self::Held(_))
+        self.is_final() || matches!(self, Self::Pending | Self::Baking | Self::Held(_))
     }
 
     /// Whether this rollout may have closed the gate and not opened it yet.
@@ -136,7 +142,8 @@ impl State {
             | Self::Held(HeldAt::Fenced) => true,
             Self::Pending
             | Self::Preflight
-            | Self::Held(HeldAt::BeforeFence | HeldAt::ReleasedByHand)
+            | Self::Held(HeldAt::BeforeFence | HeldAt::ReleasedByHand | HeldAt::Opened)
+            | Self::Baking
             | Self::Done
             | Self::Aborted
             | Self::RolledBack
@@ -160,6 +167,20 @@ pub struct Target {
     pub gate_epoch: Option<GateEpoch>,
     /// What a failure leads to.
     pub on_failure: OnFailure,
+    /// Whether it is looked at for a while before it is done.
+    #[serde(default)]
+    pub bake: Bake,
+}
+
+/// Whether a target is looked at for a while before it is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Default)]
+#[serde(rename_all = "kebab-case")]
+pub enum Bake {
+    /// It is done as soon as it is open.
+    #[default]
+    No,
+    /// As long as its wave says.
+    AsTheWave,
 }
 
 impl Target {
@@ -173,6 +194,7 @@ impl Target {
             to: None,
             gate_epoch: None,
             on_failure,
+            bake: Bake::No,
         }
     }
 
@@ -180,7 +202,8 @@ impl Target {
     /// commit that closes the gate: without one, nothing was touched.
     #[must_use]
     pub fn is_fenced(&self) -> bool {
-        self.state.is_fenced() && (self.state != State::Fencing || self.gate_epoch.is_some())
+        let closes_first = matches!(self.state, State::Fencing | State::RollingBack);
+        self.state.is_fenced() && (!closes_first || self.gate_epoch.is_some())
     }
 
     /// What the leader is to do in this state; `None` where it rests.
@@ -195,6 +218,7 @@ impl Target {
             State::RollingBack => Some(Command::RollBack),
             State::Pending
             | State::Held(_)
+            | State::Baking
             | State::Done
             | State::Aborted
             | State::RolledBack
@@ -275,6 +299,10 @@ pub enum Event {
     RevertFailed(String),
     /// Only a person can go on: the target is ahead of the store, its identity changed, …
     NeedsPerson(String),
+    /// It was looked at for long enough, and all conditions held.
+    Baked,
+    /// A condition did not hold while it was looked at.
+    BakeFailed(String),
     /// An operator wants the rollout to stop.
     AbortRequested {
         /// What becomes of what is behind its fence.

@@ -1,6 +1,10 @@
 //! What an operator declares: targets and rollouts. The same types are read from files, kept in the store and
 //! carried over gRPC, so that a field has one name, one default and one check.
 
+mod health;
+mod share;
+mod window;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
@@ -11,6 +15,10 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::id::{Region, ServiceName, TargetName};
 use crate::rollout::{OnFailure, Plan, WaveTerms};
 use crate::strength::Strength;
+
+pub use health::HealthCheck;
+pub use share::{Share, ShareError};
+pub use window::{Date, Day, Freeze, TimeError, TimeOfDay, WindowSpec};
 
 /// `targets.yaml`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -205,6 +213,12 @@ pub struct RolloutSpec {
     /// A target with a weaker fence is refused.
     #[serde(default)]
     pub require_strength: Strength,
+    /// When targets may start; absent: at any time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<WindowSpec>,
+    /// Most targets that may be under way at a time, over all waves; absent: as waves say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_fenced: Option<Share>,
 }
 
 fn default_budget() -> Duration {
@@ -246,6 +260,9 @@ pub struct WaveSpec {
     /// Whether a person must approve this wave before it starts.
     #[serde(default, skip_serializing_if = "is_false")]
     pub approve: bool,
+    /// What must hold while it bakes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub health: Vec<HealthCheck>,
 }
 
 /// A rollout that cannot be made from what is declared.
@@ -269,6 +286,9 @@ pub enum SelectError {
         /// The rollout's service.
         service: ServiceName,
     },
+    /// A wave has conditions, and no time in which they are looked at.
+    #[error("waves[{0}].health: a bake is needed, in which it is looked at")]
+    HealthWithoutBake(usize),
     /// A wave matches nothing.
     #[error("waves[{wave}]: no declared target of service {service} matches; see `lockkeeper target list`")]
     NothingMatches {
@@ -308,7 +328,27 @@ impl RolloutSpec {
         Plan {
             waves: self.waves.iter().map(terms).collect(),
             on_failure: self.on_failure,
+            max_fenced: self.max_fenced,
         }
+    }
+
+    /// What can be said of it without knowing the targets.
+    ///
+    /// # Errors
+    /// The first wave that cannot be used.
+    pub fn check(&self) -> Result<(), SelectError> {
+        if self.waves.is_empty() {
+            return Err(SelectError::NoWaves);
+        }
+        for (index, wave) in self.waves.iter().enumerate() {
+            if wave.is_empty() {
+                return Err(SelectError::EmptyWave(index));
+            }
+            if !wave.health.is_empty() && wave.bake.is_zero() {
+                return Err(SelectError::HealthWithoutBake(index));
+            }
+        }
+        Ok(())
     }
 
     /// The targets of each wave, in order of name; a target belongs to the first wave that matches it.
@@ -316,16 +356,11 @@ impl RolloutSpec {
     /// # Errors
     /// A wave that is empty, names an undeclared target, or matches nothing.
     pub fn select(&self, declared: &[TargetSpec]) -> Result<Vec<Vec<TargetName>>, SelectError> {
-        if self.waves.is_empty() {
-            return Err(SelectError::NoWaves);
-        }
+        self.check()?;
         let of_service = || declared.iter().filter(|t| t.service == self.service);
         let mut taken: BTreeSet<&TargetName> = BTreeSet::new();
         let mut waves = Vec::with_capacity(self.waves.len());
         for (index, wave) in self.waves.iter().enumerate() {
-            if wave.is_empty() {
-                return Err(SelectError::EmptyWave(index));
-            }
             if let Some(unknown) = wave
                 .targets
                 .iter()

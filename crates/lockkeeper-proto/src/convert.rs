@@ -15,6 +15,7 @@ use lockkeeper_core::version::{SchemaVersion, VersionRange};
 use crate::v1;
 
 mod ruling;
+mod terms;
 
 /// A field of a message that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -157,7 +158,10 @@ impl From<State> for v1::TargetState {
             State::Verifying(Goal::New | Goal::Unchanged | Goal::Restored) => Self::Verifying,
             State::Opening(Goal::New | Goal::Unchanged | Goal::Restored) => Self::Opening,
             State::RollingBack => Self::RollingBack,
-            State::Held(HeldAt::BeforeFence | HeldAt::Fenced | HeldAt::ReleasedByHand) => Self::Held,
+            State::Held(HeldAt::BeforeFence | HeldAt::Fenced | HeldAt::ReleasedByHand | HeldAt::Opened) => {
+                Self::Held
+            }
+            State::Baking => Self::Baking,
             State::Done => Self::Done,
             State::Aborted => Self::Aborted,
             State::RolledBack => Self::RolledBack,
@@ -278,6 +282,8 @@ impl From<RolloutSpec> for v1::RolloutSpec {
             drain_timeout: Some(duration_message(spec.drain_timeout)),
             on_failure: v1::OnFailure::from(spec.on_failure).into(),
             require_strength: v1::Strength::from(spec.require_strength).into(),
+            window: spec.window.map(v1::Window::from),
+            max_fenced: spec.max_fenced.map(v1::rollout_spec::MaxFenced::from),
         }
     }
 }
@@ -291,6 +297,7 @@ impl From<WaveSpec> for v1::Wave {
             parallel: u32::try_from(wave.parallel).unwrap_or(u32::MAX),
             bake: (!wave.bake.is_zero()).then(|| duration_message(wave.bake)),
             approve: wave.approve,
+            health: wave.health.into_iter().map(v1::HealthCheck::from).collect(),
         }
     }
 }
@@ -314,6 +321,11 @@ impl TryFrom<v1::Wave> for WaveSpec {
             parallel: message.parallel as usize,
             bake: duration("bake", message.bake, Duration::ZERO)?,
             approve: message.approve,
+            health: message
+                .health
+                .into_iter()
+                .map(|check| check.try_into().map_err(|e: FieldError| e.within("health")))
+                .collect::<Result<_, _>>()?,
         })
     }
 }
@@ -343,6 +355,11 @@ impl TryFrom<v1::RolloutSpec> for RolloutSpec {
             drain_timeout: duration("drain_timeout", message.drain_timeout, DEFAULT_DRAIN_TIMEOUT)?,
             on_failure: on_failure.into(),
             require_strength: strength.into(),
+            window: message
+                .window
+                .map(|window| window.try_into().map_err(|e: FieldError| e.within("window")))
+                .transpose()?,
+            max_fenced: message.max_fenced.map(terms::share).transpose()?,
         })
     }
 }

@@ -1,6 +1,10 @@
 //! An operator steers rollouts: pauses and approvals, targets that are left out, aborts of each kind, and a gate that
 //! is opened by force; each ruling once, refused where it makes no sense, and on record.
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::sync::{Arc, Mutex};
+
 use anyhow::{Context, Result, ensure};
 use lockkeeper_tests::cli::CliOutput;
 use lockkeeper_tests::wait;
@@ -78,7 +82,7 @@ fn waves_wait_for_bake_approval_and_pause_and_every_ruling_is_on_record() -> Res
 
     let baking = reached(&fleet, "r", "BAKE")?;
     ensure!(
-        target_state(&baking, "s/eu") == "DONE" && baking["waiting"]["until"].is_string(),
+        target_state(&baking, "s/eu") == "BAKING" && baking["waiting"]["until"].is_string(),
         "{baking}"
     );
     let waiting = reached(&fleet, "r", "APPROVAL")?;
@@ -245,4 +249,118 @@ fn an_abort_holds_or_reopens_as_it_was_told() -> Result<()> {
     let status = fleet.target_status(&target)?;
     ensure!(status["gate"] == "open" && status["version"] == "1", "{status}");
     databases.sql("s", "INSERT INTO items VALUES (1)").map(drop)
+}
+
+/// Answers every HTTP request with what `answer` says at that moment, for as long as the test runs.
+fn serve_http(answer: Arc<Mutex<&'static str>>) -> Result<String> {
+    let listener = TcpListener::bind("127.0.0.1:0").context("listen")?;
+    let address = listener.local_addr()?;
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let mut stream = stream;
+            let mut request = [0; 4096];
+            let length = stream.read(&mut request).unwrap_or_default();
+            let query =
+                String::from_utf8_lossy(&request[..length]).contains("/api/v1/query?query=up%20%3E%200");
+            let body = match (query, *answer.lock().expect("no panic holds it")) {
+                (true, "well") => {
+                    r#"{"status":"success","data":{"resultType":"vector","result":[{"value":[1,"1"]}]}}"#
+                }
+                (true, _) => r#"{"status":"success","data":{"resultType":"vector","result":[]}}"#,
+                (false, _) => "",
+            };
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+            let _ = stream.write_all(format!("{head}{body}").as_bytes());
+        }
+    });
+    Ok(format!("http://{address}"))
+}
+
+#[test]
+fn a_canary_that_is_not_well_goes_back_behind_a_fence_and_the_rest_never_starts() -> Result<()> {
+    let (fleet, databases) = (SmallFleet::start()?, Databases::postgres()?);
+    let migrations = fleet.migrations("m", &TABLE)?;
+    let declared = ["eu", "us"].map(|region| {
+        Ok(TargetDeclaration::new(
+            "s",
+            region,
+            &databases.create(region)?,
+            &migrations,
+        ))
+    });
+    fleet.declare(&declared.into_iter().collect::<Result<Vec<_>>>()?)?;
+    let wellness = Arc::new(Mutex::new("well"));
+    let url = serve_http(Arc::clone(&wellness))?;
+    let spec = json!({"waves": [
+        {"regions": ["eu"], "bake": "4s", "health": [
+            {"sql": {"name": "empty", "query": "SELECT count(*) = 0 FROM items"}},
+            {"http": {"name": "up", "url": url}},
+            {"prometheus": {"name": "errors", "url": url, "query": "up > 0"}},
+            {"command": {"name": "script", "run": "true"}},
+        ]},
+        {"regions": ["us"]}
+    ]});
+    // By the metrics, by the database itself, and by nobody.
+    for (id, spoil) in [
+        ("by-metrics", Some("metrics")),
+        ("by-rows", Some("rows")),
+        ("well", None),
+    ] {
+        fleet.create_rollout(id, "s", "latest", &[], &spec)?;
+        reached(&fleet, id, "BAKE")?;
+        ensure!(
+            fleet.target_status("s/eu")?["version"] == "1",
+            "the gate is not open while it bakes"
+        );
+        match spoil {
+            Some("metrics") => *wellness.lock().expect("no panic holds it") = "ill",
+            Some(_) => databases.sql("eu", "INSERT INTO items VALUES (1)").map(drop)?,
+            None => {
+                let done = reached(&fleet, id, "DONE")?;
+                ensure!(target_state(&done, "s/us") == "DONE", "{done}");
+                continue;
+            }
+        }
+        let back = reached(&fleet, id, "ROLLED_BACK")?;
+        let reason = target_of(&back, "s/eu")["reason"].as_str().unwrap_or_default();
+        let expected = match spoil {
+            Some("metrics") => "health check errors: up > 0 does not hold",
+            _ => "health check empty: on s/eu: ",
+        };
+        ensure!(reason.starts_with(expected), "{reason}");
+        ensure!(target_state(&back, "s/us") == "ABORTED", "{back}");
+        ensure!(
+            !databases.has("eu", "items") && !databases.has("us", "items"),
+            "not reverted"
+        );
+        let status = fleet.target_status("s/eu")?;
+        ensure!(status["gate"] == "open" && status["version"] == "", "{status}");
+        *wellness.lock().expect("no panic holds it") = "well";
+    }
+    Ok(())
+}
+
+#[test]
+fn a_rollout_waits_for_its_window_and_says_so() -> Result<()> {
+    let (fleet, databases) = (SmallFleet::start()?, Databases::sqlite()?);
+    let migrations = fleet.migrations("m", &TABLE)?;
+    fleet.declare_one("s", &databases.create("s")?, &migrations)?;
+    let unknown = json!({"window": {"time_zone": "Mars/Olympus"}});
+    let refused = fleet.roll_out("r", "s", "latest", &unknown)?;
+    ensure!(
+        refused.code == Some(2) && refused.stderr.contains("time_zone"),
+        "{refused:?}"
+    );
+    let frozen = json!({"window": {"time_zone": "Europe/Berlin", "freezes": [
+        {"from": "2020-01-01", "to": "2999-12-31", "reason": "for good"}
+    ]}});
+    fleet.create_rollout("r", "s", "latest", &[REGION], &frozen)?;
+    let waiting = reached(&fleet, "r", "WINDOW")?;
+    let detail = waiting["waiting"]["detail"].as_str().unwrap_or_default();
+    ensure!(detail.contains("Europe/Berlin"), "{waiting}");
+    ensure!(fleet.explain(&format!("s/{REGION}"))?["waiting_on"][0]["kind"] == "window");
+    accepted(&fleet, &["abort", "r"])?;
+    reached(&fleet, "r", "ABORTED")?;
+    ensure!(!databases.has("s", "items"));
+    Ok(())
 }

@@ -7,15 +7,16 @@ use std::time::Duration;
 
 use lockkeeper_core::id::{RolloutId, TargetName};
 use lockkeeper_core::mutation::{Mutation, mutated};
-use lockkeeper_core::rollout::{
-    AbortWay, Event, HeldAt, State, TargetInWave, Turn, Wait, Window, step, turn,
-};
+use lockkeeper_core::rollout::{AbortWay, Event, HeldAt, State, TargetInWave, Turn, Wait, step, turn};
+use lockkeeper_core::spec::TargetSpec;
 use lockkeeper_core::time::WallTime;
 use tokio::task::JoinSet;
 use tracing::{Instrument, info, info_span, warn};
 
+use crate::leader::health;
 use crate::leader::run::{Leader, abort_event};
 use crate::leader::target::TargetDriver;
+use crate::leader::window::window;
 use crate::leader::writer::{RecordChange, WriteError};
 use crate::records::{ProgressRecord, RolloutRecord, Stored, key};
 use crate::telemetry;
@@ -36,6 +37,8 @@ pub async fn run(leader: Arc<Leader>, id: RolloutId) {
         id,
         tasks: JoinSet::new(),
         running: BTreeSet::new(),
+        looks: JoinSet::new(),
+        looked: None,
     };
     driver.run().instrument(span).await;
 }
@@ -45,7 +48,21 @@ struct RolloutDriver {
     id: RolloutId,
     tasks: JoinSet<(TargetName, u64)>,
     running: BTreeSet<TargetName>,
+    looks: JoinSet<Look>,
+    looked: Option<Look>,
 }
+
+/// A look at a wave that bakes.
+#[derive(Debug)]
+struct Look {
+    wave: usize,
+    began: WallTime,
+    outcome: Result<(), String>,
+}
+
+/// Shortest and longest pause between two looks at a wave that bakes, and how many there are over a bake.
+const LOOK_PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+const LOOKS_PER_BAKE: u32 = 20;
 
 /// What a round found.
 enum Round {
@@ -87,6 +104,7 @@ impl RolloutDriver {
                 changed = view.changed() => if changed.is_err() { return },
                 () = asleep => {}
                 Some(ended) = self.tasks.join_next() => self.ended(ended).await,
+                Some(looked) = self.looks.join_next() => self.looked = looked.ok(),
             }
         }
     }
@@ -218,7 +236,7 @@ impl RolloutDriver {
 
     /// Starts those whose turn it is. Gives when to look again, if that is a matter of time.
     async fn start(
-        &self,
+        &mut self,
         rollout: &RolloutRecord,
         progress: &Progress,
     ) -> Result<Option<WallTime>, WriteError> {
@@ -232,13 +250,8 @@ impl RolloutDriver {
             })
             .collect();
         let now = self.leader.wall();
-        match turn(
-            &states,
-            &rollout.spec.plan(),
-            &rollout.steering,
-            Window::Open,
-            now,
-        ) {
+        let window = window(rollout.spec.window.as_ref(), now);
+        match turn(&states, &rollout.spec.plan(), &rollout.steering, window, now) {
             Turn::Start(due) => {
                 for index in due {
                     if let Some(stored) = progress.get(names[index]) {
@@ -248,10 +261,86 @@ impl RolloutDriver {
                 Ok(None)
             }
             Turn::StopTheRest(failed) => self.stop_pending(progress, names[failed]).await.map(|()| None),
-            Turn::Wait(Wait::Bake { until, .. }) => Ok(Some(until)),
+            Turn::Wait(Wait::Bake { wave, until }) => {
+                let next = self.look_at(rollout, progress, wave, None).await?;
+                Ok(Some(next.map_or(until, |next| next.min(until))))
+            }
+            Turn::Baked { wave, since, targets } => {
+                let waits = self.look_at(rollout, progress, wave, Some(since)).await?;
+                if waits.is_none() {
+                    let baked = targets.into_iter().map(|index| names[index]);
+                    self.move_all(progress, baked, &Event::Baked).await?;
+                }
+                Ok(waits)
+            }
             Turn::Wait(Wait::Window { opens }) => Ok(opens),
             Turn::Wait(Wait::Paused | Wait::Approval { .. }) | Turn::Nobody => Ok(None),
         }
+    }
+
+    /// Looks whether a wave that bakes is well, from time to time, and once more after `last`. Gives when to come back;
+    /// `None`: nothing more is to be looked at.
+    async fn look_at(
+        &mut self,
+        rollout: &RolloutRecord,
+        progress: &Progress,
+        wave: usize,
+        last: Option<WallTime>,
+    ) -> Result<Option<WallTime>, WriteError> {
+        let now = self.leader.wall();
+        let Some(spec) = rollout.spec.waves.get(wave).filter(|w| !w.health.is_empty()) else {
+            return Ok(None);
+        };
+        let baking: Vec<&TargetName> = progress
+            .iter()
+            .filter(|(_, p)| p.record.wave == wave && p.record.target.state == State::Baking)
+            .map(|(name, _)| name)
+            .collect();
+        let looked = self.looked.as_ref().filter(|look| look.wave == wave);
+        if let Some(Err(why)) = looked.map(|look| &look.outcome) {
+            let event = Event::BakeFailed(why.clone());
+            self.looked = None;
+            self.move_all(progress, baking, &event).await?;
+            return Ok(Some(now));
+        }
+        let pause = (spec.bake / LOOKS_PER_BAKE).clamp(LOOK_PAUSE.0, LOOK_PAUSE.1);
+        let pause = i64::try_from(pause.as_millis()).unwrap_or(i64::MAX);
+        let due = match (looked, last) {
+            (None, _) => now,
+            (Some(look), Some(last)) if look.began >= last => return Ok(None),
+            (Some(_), Some(_)) => now,
+            (Some(look), None) => WallTime(look.began.0.saturating_add(pause)),
+        };
+        if due <= now && self.looks.is_empty() {
+            let (leader, checks) = (Arc::clone(&self.leader), spec.health.clone());
+            let targets: Vec<TargetSpec> = baking.iter().filter_map(|name| self.leader.spec(name)).collect();
+            let look = async move {
+                let outcome = health::look(&leader, &checks, &targets).await;
+                Look {
+                    wave,
+                    began: now,
+                    outcome,
+                }
+            };
+            self.looks.spawn(look.in_current_span());
+        }
+        // Its end wakes the round.
+        let look_ends = WallTime(now.0.saturating_add(pause));
+        Ok(Some(due.max(look_ends)))
+    }
+
+    async fn move_all<'a>(
+        &self,
+        progress: &Progress,
+        names: impl IntoIterator<Item = &'a TargetName>,
+        event: &Event,
+    ) -> Result<(), WriteError> {
+        for name in names {
+            if let Some(stored) = progress.get(name) {
+                self.move_on(name, stored, event.clone()).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn stop_pending(&self, progress: &Progress, failed: &TargetName) -> Result<(), WriteError> {

@@ -339,8 +339,10 @@ impl TargetDriver {
         if after.state == State::Held(HeldAt::ReleasedByHand) {
             changes.extend(self.gate_released(&after.reason));
         }
-        if after.state.is_final() {
+        if after.state.is_final() || after.state == State::Baking {
             changes.extend(self.gate_opening(before.state));
+        }
+        if after.state.is_final() {
             changes.extend(self.leader.active_end(&self.target.name, &self.rollout));
         }
         let mut record = self.progress.record.clone();
@@ -486,7 +488,9 @@ impl TargetDriver {
     /// After the opening: drops what is left of the barrier, and closes the session in good order.
     async fn leave_database(&mut self) {
         let Some(mut hand) = self.hand.take() else { return };
-        if self.progress.record.target.state.is_final() {
+        if matches!(self.progress.record.target.state, State::Baking)
+            || self.progress.record.target.state.is_final()
+        {
             match tokio::time::timeout(CLEAN_UP_PATIENCE, hand.clean_up(&self.observer)).await {
                 Ok(Ok(0)) => {}
                 Ok(Ok(left)) => {

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use lockkeeper_core::gate::Position;
 use lockkeeper_core::id::{RolloutId, SessionId, TargetName};
-use lockkeeper_core::rollout::{Overall, Ruling, TargetInWave, Turn, Wait as Waiting, Window, overall, turn};
+use lockkeeper_core::rollout::{Overall, Ruling, TargetInWave, Turn, Wait as Waiting, overall, turn};
 use lockkeeper_core::time::WallTime;
 use lockkeeper_proto::convert::{duration_message, timestamp, version_text};
 use lockkeeper_proto::v1;
 
 use crate::agents::{AgentRow, AgentStanding};
 use crate::leader::waits::{Doing, Wait};
+use crate::leader::window::window;
 use crate::records::{HistoryRecord, ProgressRecord, RolloutRecord, SessionRecord, Stored};
 use crate::view::FleetView;
 
@@ -71,8 +72,10 @@ fn waiting(record: &RolloutRecord, targets: &[TargetInWave], now: WallTime) -> O
     if record.steering.paused {
         return Some(wait_message(record, Waiting::Paused));
     }
-    match turn(targets, &record.spec.plan(), &record.steering, Window::Open, now) {
+    let window = window(record.spec.window.as_ref(), now);
+    match turn(targets, &record.spec.plan(), &record.steering, window, now) {
         Turn::Wait(wait) => Some(wait_message(record, wait)),
+        Turn::Baked { wave, since, .. } => Some(wait_message(record, Waiting::Bake { wave, until: since })),
         Turn::Start(_) | Turn::StopTheRest(_) | Turn::Nobody => None,
     }
 }
@@ -98,13 +101,19 @@ fn wait_message(record: &RolloutRecord, wait: Waiting) -> v1::RolloutWait {
             v1::RolloutState::Bake,
             wave,
             Some(until),
-            format!("wave {wave} is done and being looked at before the next one starts"),
+            format!("wave {wave} is open at the new version, and being looked at"),
         ),
         Waiting::Window { opens } => (
             v1::RolloutState::Window,
             0,
             opens,
-            "the rollout's window is shut".to_owned(),
+            match (&record.spec.window, opens) {
+                (Some(window), None) => format!(
+                    "the rollout's window ({}) does not open within a year, or its time zone is not known here",
+                    window.time_zone
+                ),
+                (_, _) => "the rollout's window is shut".to_owned(),
+            },
         ),
     };
     v1::RolloutWait {

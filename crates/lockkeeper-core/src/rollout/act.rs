@@ -188,7 +188,8 @@ fn needed(state: State) -> Option<Level> {
         State::Verifying(Goal::Unchanged) | State::Opening(Goal::Unchanged) => Some(Level::RowClosed),
         State::Pending
         | State::Preflight
-        | State::Held(HeldAt::BeforeFence | HeldAt::ReleasedByHand)
+        | State::Held(HeldAt::BeforeFence | HeldAt::ReleasedByHand | HeldAt::Opened)
+        | State::Baking
         | State::Done
         | State::Aborted
         | State::RolledBack

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{OnFailure, State, Steering};
+use crate::spec::Share;
 use crate::time::WallTime;
 
 /// What the schedule needs to know of a target.
@@ -21,7 +22,7 @@ pub struct TargetInWave {
 pub struct WaveTerms {
     /// How many of its targets may be under way at a time; 0: all.
     pub parallel: usize,
-    /// How long to look at it before the next wave starts.
+    /// How long to look at it before it is done.
     pub bake: Duration,
     /// Whether a person must approve it before it starts.
     pub approve: bool,
@@ -34,6 +35,8 @@ pub struct Plan {
     pub waves: Vec<WaveTerms>,
     /// What a failure leads to.
     pub on_failure: OnFailure,
+    /// Most targets that may be under way at a time, over all waves.
+    pub max_fenced: Option<Share>,
 }
 
 impl Plan {
@@ -59,7 +62,7 @@ pub enum Window {
 pub enum Wait {
     /// An operator has paused the rollout.
     Paused,
-    /// The wave before is being looked at.
+    /// A wave is being looked at.
     Bake {
         /// Index of the wave that is looked at.
         wave: usize,
@@ -85,6 +88,15 @@ pub enum Turn {
     Start(Vec<usize>),
     /// They wait.
     Wait(Wait),
+    /// These were looked at for long enough. Whether their conditions hold, others know.
+    Baked {
+        /// Index of their wave.
+        wave: usize,
+        /// Since when it is long enough.
+        since: WallTime,
+        /// Indexes of the targets.
+        targets: Vec<usize>,
+    },
     /// None starts any more, because of the target with this index.
     StopTheRest(usize),
     /// It is nobody's turn.
@@ -118,8 +130,12 @@ pub fn turn(
     window: Window,
     now: WallTime,
 ) -> Turn {
-    if let Some(failed) = stop_the_rest(targets, plan.on_failure) {
+    let pending = targets.iter().any(|t| t.state == State::Pending);
+    if let Some(failed) = stop_the_rest(targets, plan.on_failure).filter(|_| pending) {
         return Turn::StopTheRest(failed);
+    }
+    if let Some(turn) = baking(targets, plan, now) {
+        return turn;
     }
     let due = to_start(targets, plan);
     let Some(wave) = due.first().map(|&first| targets[first].wave) else {
@@ -129,13 +145,9 @@ pub fn turn(
         return Turn::Wait(Wait::Paused);
     }
     let begun = |t: &TargetInWave| t.wave == wave && !matches!(t.state, State::Pending | State::Skipped);
-    if !targets.iter().any(begun) {
-        if let Some((baking, until)) = baked_at(targets, plan, wave).filter(|&(_, until)| now < until) {
-            return Turn::Wait(Wait::Bake { wave: baking, until });
-        }
-        if plan.terms(wave).approve && !steering.approved.contains(&wave) {
-            return Turn::Wait(Wait::Approval { wave });
-        }
+    let approved = !plan.terms(wave).approve || steering.approved.contains(&wave);
+    if !approved && !targets.iter().any(begun) {
+        return Turn::Wait(Wait::Approval { wave });
     }
     match window {
         Window::Open => Turn::Start(due),
@@ -143,12 +155,34 @@ pub fn turn(
     }
 }
 
-/// The last wave before `next` in which a target was changed, and when it has been looked at for long enough.
-fn baked_at(targets: &[TargetInWave], plan: &Plan, next: usize) -> Option<(usize, WallTime)> {
-    let changed = targets.iter().filter(|t| t.wave < next && t.state == State::Done);
-    let (wave, done) = changed.map(|t| (t.wave, t.since)).max()?;
+/// The wave that is under way, if all of it is at its end or being looked at.
+fn baking(targets: &[TargetInWave], plan: &Plan, now: WallTime) -> Option<Turn> {
+    let wave = current_wave(targets)?;
+    let in_wave = || targets.iter().enumerate().filter(|(_, t)| t.wave == wave);
+    if !in_wave().all(|(_, t)| t.state.is_final() || t.state == State::Baking) {
+        return None;
+    }
+    let baking = || in_wave().filter(|(_, t)| t.state == State::Baking);
+    let last = baking().map(|(_, t)| t.since).max()?;
     let bake = i64::try_from(plan.terms(wave).bake.as_millis()).unwrap_or(i64::MAX);
-    Some((wave, WallTime(done.0.saturating_add(bake))))
+    let until = WallTime(last.0.saturating_add(bake));
+    Some(match now < until {
+        true => Turn::Wait(Wait::Bake { wave, until }),
+        false => Turn::Baked {
+            wave,
+            since: until,
+            targets: baking().map(|(i, _)| i).collect(),
+        },
+    })
+}
+
+/// The first wave that is not at its end.
+fn current_wave(targets: &[TargetInWave]) -> Option<usize> {
+    targets
+        .iter()
+        .filter(|t| !t.state.is_final())
+        .map(|t| t.wave)
+        .min()
 }
 
 fn failed(state: State) -> bool {
@@ -161,27 +195,26 @@ pub fn to_start(targets: &[TargetInWave], plan: &Plan) -> Vec<usize> {
     if stop_the_rest(targets, plan.on_failure).is_some() {
         return Vec::new();
     }
-    let Some(wave) = targets
-        .iter()
-        .filter(|t| !t.state.is_final())
-        .map(|t| t.wave)
-        .min()
-    else {
+    let Some(wave) = current_wave(targets) else {
         return Vec::new();
     };
     let in_wave = || targets.iter().enumerate().filter(|(_, t)| t.wave == wave);
     // A held target keeps its place: it may still be fenced, and places bound how much of a service is.
-    let under_way = in_wave()
-        .filter(|(_, t)| !t.state.is_final() && t.state != State::Pending)
-        .count();
+    let under_way =
+        |t: &TargetInWave| !t.state.is_final() && !matches!(t.state, State::Pending | State::Baking);
     let limit = match plan.terms(wave).parallel {
         0 => usize::MAX,
         limit => limit,
     };
+    let of_wave = limit.saturating_sub(in_wave().filter(|(_, t)| under_way(t)).count());
+    let all = targets.iter().filter(|t| under_way(t)).count();
+    let of_all = plan
+        .max_fenced
+        .map_or(usize::MAX, |most| most.of(targets.len()).saturating_sub(all));
     let pending = in_wave()
         .filter(|(_, t)| t.state == State::Pending)
         .map(|(i, _)| i);
-    pending.take(limit.saturating_sub(under_way)).collect()
+    pending.take(of_wave.min(of_all)).collect()
 }
 
 /// Whether the targets that have not started are not to start any more: the index of the target whose failure
@@ -201,7 +234,7 @@ pub fn overall(targets: &[TargetInWave], plan: &Plan) -> Overall {
     let moves = any(|s| !s.is_resting());
     let held = any(|s| matches!(s, State::Held(_)));
     let will_start = || !to_start(targets, plan).is_empty();
-    if moves || (any(|s| s == State::Pending) && (!held || will_start())) {
+    if moves || any(|s| s == State::Baking) || (any(|s| s == State::Pending) && (!held || will_start())) {
         Overall::Running
     } else if held {
         Overall::Held
@@ -238,46 +271,88 @@ mod tests {
         Plan {
             waves: parallel.iter().map(terms).collect(),
             on_failure,
+            max_fenced: None,
+        }
+    }
+
+    fn baked(since: i64) -> Turn {
+        Turn::Baked {
+            wave: 0,
+            since: WallTime(since),
+            targets: vec![0],
         }
     }
 
     #[test]
-    fn a_wave_waits_for_its_bake_then_its_approval_then_the_window_and_says_so() {
-        let t = targets(&[(0, State::Done), (1, State::Pending)]);
+    fn a_wave_waits_for_its_bake_then_the_next_for_its_approval_then_the_window() {
+        let baking = targets(&[(0, State::Baking), (0, State::Skipped), (1, State::Pending)]);
         let mut plan = plan(&[0, 0], OnFailure::Rollback);
         plan.waves[0].bake = Duration::from_secs(10);
         plan.waves[1].approve = true;
         let mut steering = Steering::default();
-        let shut = Window::Shut {
-            opens: Some(WallTime(99_000)),
+        let opens = Some(WallTime(99_000));
+        let shut = Window::Shut { opens };
+        let at = |targets: &[TargetInWave], steering: &Steering, window, now| {
+            turn(targets, &plan, steering, window, WallTime(now))
         };
-        let at = |steering: &Steering, window, now| turn(&t, &plan, steering, window, WallTime(now));
         let (wave, until) = (0, WallTime(11_000));
         let bake = Turn::Wait(Wait::Bake { wave, until });
-        assert_eq!(at(&steering, shut, 10_999), bake);
+        assert_eq!(at(&baking, &steering, Window::Open, 10_999), bake);
+        assert_eq!(at(&baking, &steering, Window::Open, 11_000), baked(11_000));
+        assert_eq!(overall(&baking, &plan), Overall::Running);
+
+        let done = targets(&[(0, State::Done), (0, State::Skipped), (1, State::Pending)]);
         let approval = Turn::Wait(Wait::Approval { wave: 1 });
-        assert_eq!(at(&steering, shut, 11_000), approval);
+        assert_eq!(at(&done, &steering, shut, 11_000), approval);
         steering.approved.insert(1);
         assert_eq!(
-            at(&steering, shut, 10_999),
-            bake,
-            "an approval does not shorten the bake"
+            at(&done, &steering, shut, 11_000),
+            Turn::Wait(Wait::Window { opens })
         );
-        let opens = Some(WallTime(99_000));
-        assert_eq!(at(&steering, shut, 11_000), Turn::Wait(Wait::Window { opens }));
-        assert_eq!(at(&steering, Window::Open, 11_000), Turn::Start(vec![1]));
+        assert_eq!(at(&done, &steering, Window::Open, 11_000), Turn::Start(vec![2]));
         steering.paused = true;
-        assert_eq!(at(&steering, Window::Open, 11_000), Turn::Wait(Wait::Paused));
+        assert_eq!(
+            at(&done, &steering, Window::Open, 11_000),
+            Turn::Wait(Wait::Paused)
+        );
     }
 
     #[test]
     fn what_has_begun_is_not_asked_for_again() {
         let t = targets(&[(0, State::Done), (1, State::Migrating), (1, State::Pending)]);
         let mut plan = plan(&[0, 0], OnFailure::Rollback);
-        plan.waves[0].bake = Duration::from_secs(10);
         plan.waves[1].approve = true;
         let turn = turn(&t, &plan, &Steering::default(), Window::Open, WallTime(0));
         assert_eq!(turn, Turn::Start(vec![2]));
+    }
+
+    #[test]
+    fn a_bake_ends_though_another_target_of_its_wave_failed() {
+        let t = targets(&[(0, State::Baking), (0, State::RolledBack)]);
+        let turn = turn(
+            &t,
+            &plan(&[], OnFailure::Rollback),
+            &Steering::default(),
+            Window::Open,
+            WallTime(1_000),
+        );
+        assert_eq!(turn, baked(1_000));
+    }
+
+    #[test]
+    fn no_more_are_under_way_than_the_rollout_allows() {
+        let held = State::Held(HeldAt::Fenced);
+        let t = targets(&[
+            (0, held),
+            (0, State::Baking),
+            (0, State::Pending),
+            (0, State::Pending),
+        ]);
+        let mut plan = plan(&[0], OnFailure::Rollback);
+        for (most, started) in [("1", 0), ("2", 1), ("\"50%\"", 1), ("\"99%\"", 2)] {
+            plan.max_fenced = Some(serde_json::from_str(most).unwrap());
+            assert_eq!(to_start(&t, &plan).len(), started, "{most}");
+        }
     }
 
     #[test]

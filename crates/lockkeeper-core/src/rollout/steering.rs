@@ -222,6 +222,9 @@ fn skip(picture: &Picture<'_>, target: TargetName, reason: &str) -> Result<Decid
         Err(rejected) => {
             let state = rejected.state;
             let why = match state {
+                State::Baking | State::Held(HeldAt::Opened) => {
+                    "it is at the new version: abort, or let it be".to_owned()
+                }
                 State::Held(HeldAt::Fenced) => {
                     "its gate is closed, and nobody else would open it: abort, or force-open it".to_owned()
                 }
@@ -272,6 +275,7 @@ impl Picture<'_> {
             Turn::Wait(Wait::Approval { wave }) => Some(wave),
             Turn::Wait(Wait::Paused | Wait::Bake { .. } | Wait::Window { .. })
             | Turn::Start(_)
+            | Turn::Baked { .. }
             | Turn::StopTheRest(_)
             | Turn::Nobody => None,
         }
@@ -303,6 +307,7 @@ mod tests {
         Plan {
             waves: vec![WaveTerms::default(), asks],
             on_failure: OnFailure::Rollback,
+            max_fenced: None,
         }
     }
 

@@ -1,6 +1,6 @@
 //! The decision table: one arm per reaction, each with its reason.
 
-use super::{AbortWay, Damage, Event, Goal, HeldAt, OnFailure, State, Target};
+use super::{AbortWay, Bake, Damage, Event, Goal, HeldAt, OnFailure, State, Target};
 use crate::mutation::{Mutation, mutated};
 
 /// An event that makes no sense in the state it met. Operators' requests can be rejected; for the driver's own
@@ -20,8 +20,8 @@ pub struct Rejected {
 /// [`Rejected`] when the event makes no sense in this state; the target stays as it was.
 pub fn step(target: &Target, event: Event) -> Result<Target, Rejected> {
     use State::{
-        Aborted, Done, Fencing, Held, Migrating, Opening, Pending, Preflight, RolledBack, RollingBack,
-        Skipped, Verifying,
+        Aborted, Baking, Done, Fencing, Held, Migrating, Opening, Pending, Preflight, RolledBack,
+        RollingBack, Skipped, Verifying,
     };
     let to = |state: State| {
         Ok(Target {
@@ -108,10 +108,22 @@ pub fn step(target: &Target, event: Event) -> Result<Target, Rejected> {
         (Verifying(Goal::Unchanged | Goal::Restored), Event::VerificationFailed(reason)) => hold(reason),
         (_, Event::VerificationFailed(_)) => rejected("a failed verification"),
 
-        (Opening(Goal::New), Event::Opened) => to(Done),
+        (Opening(Goal::New), Event::Opened) => match target.bake {
+            Bake::No => to(Done),
+            Bake::AsTheWave => to(Baking),
+        },
         (Opening(Goal::Unchanged), Event::Opened) => to(Aborted),
         (Opening(Goal::Restored), Event::Opened) => to(RolledBack),
         (_, Event::Opened) => rejected("an opening"),
+
+        (Baking, Event::Baked) => to(Done),
+        (_, Event::Baked) => rejected("the end of a bake"),
+        // Another fence, under a new epoch, and the way back: the gate has been open since.
+        (Baking, Event::BakeFailed(reason)) => match target.on_failure {
+            OnFailure::Hold => because(Held(HeldAt::Opened), reason),
+            OnFailure::Rollback | OnFailure::Continue => Ok(fenced_again(target, reason)),
+        },
+        (_, Event::BakeFailed(_)) => rejected("a condition that did not hold"),
 
         // What was verified may not be true any more (SQLite loses the whole fence with its session): go back to
         // the step that establishes it; where it still holds, that step does nothing.
@@ -185,6 +197,21 @@ pub fn step(target: &Target, event: Event) -> Result<Target, Rejected> {
         }
         // A person opened the gate and answers for the schema as it is; only a retry fences it again.
         (Held(HeldAt::ReleasedByHand), Event::AbortRequested { reason, .. }) => because(Aborted, reason),
+        (
+            Baking | Held(HeldAt::Opened),
+            Event::AbortRequested {
+                way: AbortWay::RollBack,
+                reason,
+            },
+        ) => Ok(fenced_again(target, reason)),
+        // It is at the new version, and nothing shall be reverted.
+        (
+            Baking | Held(HeldAt::Opened),
+            Event::AbortRequested {
+                way: AbortWay::Reopen | AbortWay::Hold,
+                reason,
+            },
+        ) => because(Done, reason),
         (Done | Aborted | RolledBack | Skipped, Event::AbortRequested { .. }) => rejected("an abort"),
 
         // The last safe point before the gate closes: what was seen is looked at again when it goes on.
@@ -206,15 +233,28 @@ pub fn step(target: &Target, event: Event) -> Result<Target, Rejected> {
             gate_epoch: None,
             ..target.clone()
         }),
+        // The conditions are asked again.
+        (Held(HeldAt::Opened), Event::RetryRequested) => because(Baking, String::new()),
         (_, Event::RetryRequested) => rejected("a retry"),
     }
 }
 
+/// On its way back from an open gate: the fence gets its epoch when the gate closes.
+fn fenced_again(target: &Target, reason: String) -> Target {
+    Target {
+        state: State::RollingBack,
+        reason,
+        gate_epoch: None,
+        ..target.clone()
+    }
+}
+
 fn held_at(target: &Target) -> HeldAt {
-    if target.is_fenced() {
-        HeldAt::Fenced
-    } else {
-        HeldAt::BeforeFence
+    match target.state {
+        _ if target.is_fenced() => HeldAt::Fenced,
+        // Not fenced yet on its way back.
+        State::RollingBack => HeldAt::Opened,
+        _ => HeldAt::BeforeFence,
     }
 }
 
@@ -224,7 +264,7 @@ pub(in crate::rollout) mod tests {
     use crate::epoch::GateEpoch;
     use crate::invariant;
 
-    pub(in crate::rollout) const STATES: [State; 18] = [
+    pub(in crate::rollout) const STATES: [State; 20] = [
         State::Pending,
         State::Preflight,
         State::Fencing,
@@ -239,6 +279,8 @@ pub(in crate::rollout) mod tests {
         State::Held(HeldAt::BeforeFence),
         State::Held(HeldAt::Fenced),
         State::Held(HeldAt::ReleasedByHand),
+        State::Held(HeldAt::Opened),
+        State::Baking,
         State::Done,
         State::Aborted,
         State::RolledBack,
@@ -286,6 +328,8 @@ pub(in crate::rollout) mod tests {
             Event::Reverted,
             Event::RevertFailed(r()),
             Event::NeedsPerson(r()),
+            Event::Baked,
+            Event::BakeFailed(r()),
             abort(AbortWay::RollBack),
             abort(AbortWay::Reopen),
             abort(AbortWay::Hold),
@@ -378,6 +422,40 @@ pub(in crate::rollout) mod tests {
         assert_eq!(held.state, State::Held(HeldAt::Fenced));
         let aborted = step(&closed, abort(AbortWay::RollBack)).unwrap();
         assert_eq!(aborted.state, State::Verifying(Goal::Unchanged));
+    }
+
+    #[test]
+    fn a_condition_that_does_not_hold_leads_back_behind_another_fence() {
+        let open = Target {
+            gate_epoch: Some(GateEpoch(8)),
+            bake: Bake::AsTheWave,
+            ..at(State::Opening(Goal::New), OnFailure::Rollback)
+        };
+        let baking = step(&open, Event::Opened).unwrap();
+        assert_eq!(baking.state, State::Baking);
+        assert_eq!(step(&baking, Event::Baked).unwrap().state, State::Done);
+        let back = step(&baking, Event::BakeFailed("errors".into())).unwrap();
+        assert_eq!((back.state, back.gate_epoch), (State::RollingBack, None));
+        assert!(!back.is_fenced(), "the gate is open until it is closed");
+        let lost = step(&back, Event::NeedsPerson("no database".into())).unwrap();
+        assert_eq!(
+            lost.state,
+            State::Held(HeldAt::Opened),
+            "nobody may close the gate of a hold"
+        );
+
+        let hold = Target {
+            on_failure: OnFailure::Hold,
+            ..baking
+        };
+        let held = step(&hold, Event::BakeFailed("errors".into())).unwrap();
+        assert_eq!(held.state, State::Held(HeldAt::Opened));
+        assert_eq!(step(&held, Event::RetryRequested).unwrap().state, State::Baking);
+        assert_eq!(step(&held, abort(AbortWay::Reopen)).unwrap().state, State::Done);
+        assert_eq!(
+            step(&held, abort(AbortWay::RollBack)).unwrap().state,
+            State::RollingBack
+        );
     }
 
     #[test]

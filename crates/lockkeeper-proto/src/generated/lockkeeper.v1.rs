@@ -231,6 +231,8 @@ pub enum TargetState {
     RolledBack = 11,
     /// Left out by an operator, its gate open.
     Skipped = 13,
+    /// Open at the new version, and being looked at before it is done.
+    Baking = 14,
 }
 impl TargetState {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -252,6 +254,7 @@ impl TargetState {
             Self::Aborted => "TARGET_STATE_ABORTED",
             Self::RolledBack => "TARGET_STATE_ROLLED_BACK",
             Self::Skipped => "TARGET_STATE_SKIPPED",
+            Self::Baking => "TARGET_STATE_BAKING",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -270,6 +273,7 @@ impl TargetState {
             "TARGET_STATE_ABORTED" => Some(Self::Aborted),
             "TARGET_STATE_ROLLED_BACK" => Some(Self::RolledBack),
             "TARGET_STATE_SKIPPED" => Some(Self::Skipped),
+            "TARGET_STATE_BAKING" => Some(Self::Baking),
             _ => None,
         }
     }
@@ -962,6 +966,25 @@ pub struct RolloutSpec {
     /// A target with a weaker fence is refused. Unspecified: barrier.
     #[prost(enumeration = "Strength", tag = "8")]
     pub require_strength: i32,
+    /// When targets may start; absent: at any time.
+    #[prost(message, optional, tag = "20")]
+    pub window: ::core::option::Option<Window>,
+    /// Most targets that may be under way at a time, over all waves. Absent: as waves say.
+    #[prost(oneof = "rollout_spec::MaxFenced", tags = "21, 22")]
+    pub max_fenced: ::core::option::Option<rollout_spec::MaxFenced>,
+}
+/// Nested message and enum types in `RolloutSpec`.
+pub mod rollout_spec {
+    /// Most targets that may be under way at a time, over all waves. Absent: as waves say.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum MaxFenced {
+        /// So many.
+        #[prost(uint32, tag = "21")]
+        MaxFencedCount(u32),
+        /// So many in a hundred; at least one.
+        #[prost(uint32, tag = "22")]
+        MaxFencedPercent(u32),
+    }
 }
 /// Wave is a set of targets that go together.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -981,12 +1004,96 @@ pub struct Wave {
     /// How many at a time; 0: all.
     #[prost(uint32, tag = "4")]
     pub parallel: u32,
-    /// How long to look at this wave before the next one starts. Absent: not at all.
+    /// How long to look at this wave before it is done. Absent: not at all.
     #[prost(message, optional, tag = "5")]
     pub bake: ::core::option::Option<::prost_types::Duration>,
     /// Whether a person must approve this wave before it starts.
     #[prost(bool, tag = "6")]
     pub approve: bool,
+    /// What must hold while it bakes.
+    #[prost(message, repeated, tag = "7")]
+    pub health: ::prost::alloc::vec::Vec<HealthCheck>,
+}
+/// HealthCheck is a condition that must hold while a wave bakes.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HealthCheck {
+    /// For messages.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Exactly one is set.
+    #[prost(oneof = "health_check::Probe", tags = "2, 3, 4, 5")]
+    pub probe: ::core::option::Option<health_check::Probe>,
+}
+/// Nested message and enum types in `HealthCheck`.
+pub mod health_check {
+    /// Exactly one is set.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Probe {
+        /// A query on each target of the wave. Holds when its first answer is not false, 0 or NULL.
+        #[prost(string, tag = "2")]
+        Sql(::prost::alloc::string::String),
+        /// Holds when the address answers with the status.
+        #[prost(message, tag = "3")]
+        Http(super::HttpProbe),
+        /// Holds when the query answers at least one sample, or a scalar other than 0.
+        #[prost(message, tag = "4")]
+        Prometheus(super::PrometheusProbe),
+        /// A command that the leader runs with `sh -c`. Holds when it ends with exit code 0.
+        #[prost(string, tag = "5")]
+        Command(::prost::alloc::string::String),
+    }
+}
+/// HttpProbe asks an address.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HttpProbe {
+    /// <http://…>
+    #[prost(string, tag = "1")]
+    pub url: ::prost::alloc::string::String,
+    /// The status that it must answer with; 0: 200.
+    #[prost(uint32, tag = "2")]
+    pub status: u32,
+}
+/// PrometheusProbe asks Prometheus.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PrometheusProbe {
+    /// Where it answers: <http://…,> without /api.
+    #[prost(string, tag = "1")]
+    pub url: ::prost::alloc::string::String,
+    /// The query.
+    #[prost(string, tag = "2")]
+    pub query: ::prost::alloc::string::String,
+}
+/// Window says when targets may start.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Window {
+    /// Name in the IANA database.
+    #[prost(string, tag = "1")]
+    pub time_zone: ::prost::alloc::string::String,
+    /// Days of the week, as "mon"; none: every day.
+    #[prost(string, repeated, tag = "2")]
+    pub days: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// From this time of the day, as "09:30"; empty: from its beginning.
+    #[prost(string, tag = "3")]
+    pub from: ::prost::alloc::string::String,
+    /// To this time; at or before from: of the next day. Empty: to the day's end.
+    #[prost(string, tag = "4")]
+    pub to: ::prost::alloc::string::String,
+    /// Days on which nothing starts.
+    #[prost(message, repeated, tag = "5")]
+    pub freezes: ::prost::alloc::vec::Vec<Freeze>,
+}
+/// Freeze is days on which nothing starts.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Freeze {
+    /// The first, as "2026-12-20".
+    #[prost(string, tag = "1")]
+    pub from: ::prost::alloc::string::String,
+    /// The last.
+    #[prost(string, tag = "2")]
+    pub to: ::prost::alloc::string::String,
+    /// Why, for people.
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
 }
 /// Rollout is a rollout as it stands.
 #[derive(Clone, PartialEq, ::prost::Message)]

@@ -517,5 +517,7 @@ fn rollout_spec() -> Result<RolloutSpec, Failure> {
         drain_timeout: DRAIN_TIMEOUT,
         on_failure: OnFailure::Rollback,
         require_strength: Strength::Barrier,
+        window: None,
+        max_fenced: None,
     })
 }

@@ -228,7 +228,7 @@ fn position(state: v1::TargetState) -> u64 {
         v1::TargetState::Fencing => 2,
         v1::TargetState::Migrating | v1::TargetState::RollingBack | v1::TargetState::Held => 3,
         v1::TargetState::Verifying => 4,
-        v1::TargetState::Opening => 5,
+        v1::TargetState::Opening | v1::TargetState::Baking => 5,
         v1::TargetState::Done
         | v1::TargetState::Aborted
         | v1::TargetState::RolledBack

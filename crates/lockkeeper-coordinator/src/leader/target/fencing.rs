@@ -88,6 +88,9 @@ impl TargetDriver {
         let mut record = self.progress.record.clone();
         record.target.gate_epoch = Some(epoch);
         record.closed_at = Some(now);
+        record.fence_time = None;
+        // They were asked behind another fence, if at all.
+        record.invariants.clear();
         let change = RecordChange::gate(key::gate(self.name()), &gate, &closed);
         let lists = self
             .write_and_list(record, vec![change], &[key::SESSIONS])
@@ -121,8 +124,11 @@ impl TargetDriver {
 
     /// Waits for the agents, raises the barrier, and reads the row invariants.
     pub(super) async fn raise(&mut self) -> Step<()> {
+        let first = self.progress.record.fence_time.is_none();
         let drain_timeout = match self.progress.record.target.state {
             State::Fencing => self.spec.drain_timeout,
+            // The way back from a bake, which closes the gate itself.
+            State::RollingBack if first => self.spec.drain_timeout,
             // The agents were waited for when the fence was raised first.
             _ => Duration::ZERO,
         };
@@ -130,6 +136,7 @@ impl TargetDriver {
         let still_out = self.drain(epoch, drain_timeout).await?;
         let patience = match self.progress.record.target.state {
             State::Fencing => self.left_until(self.writers_end()),
+            State::RollingBack if first => self.left_until(self.writers_end()),
             _ => self.budget_left().max(RAISE_AGAIN_MIN),
         };
         let mut record = self.progress.record.clone();
@@ -172,6 +179,9 @@ impl TargetDriver {
                 });
             }
         }
+        record.fence_time = record
+            .fence_time
+            .or_else(|| record.closed_at.map(|at| self.elapsed_since(at)));
         self.write(record, Vec::new()).await?;
         self.ground.raised();
         Ok(())

@@ -3,7 +3,7 @@
 //! next (see [`unfinished`]).
 
 use lockkeeper_core::id::{RolloutId, TargetName};
-use lockkeeper_core::rollout::{Steering, Target};
+use lockkeeper_core::rollout::{Bake, Steering, Target};
 use lockkeeper_core::spec::{RolloutSpec, TargetSpec};
 use lockkeeper_core::time::WallTime;
 use lockkeeper_proto::convert::{FieldError, name};
@@ -14,6 +14,7 @@ use tracing::{info, warn};
 use super::found;
 use crate::leader::run::Leader;
 use crate::leader::unfinished;
+use crate::leader::window::known_time_zone;
 use crate::leader::writer::{RecordChange, WriteError};
 use crate::records::{ProgressRecord, RolloutRecord, key};
 use crate::services::fleet::write_error;
@@ -37,6 +38,9 @@ pub(super) async fn create(
         .spec
         .ok_or_else(|| FieldError::new("spec", "is missing"))?;
     let spec: RolloutSpec = spec.try_into().map_err(|e: FieldError| e.within("spec"))?;
+    if let Some(window) = &spec.window {
+        known_time_zone(window).map_err(|e| FieldError::new("spec.window.time_zone", e))?;
+    }
     wait_for_gates(leader, &spec).await;
     // One at a time, so that what another one has recorded so far is not taken for left over.
     let creation = leader.creation.lock().await;
@@ -106,14 +110,24 @@ fn created(
     now: WallTime,
 ) -> Result<(RolloutRecord, Vec<RecordChange>), Status> {
     let declared: Vec<TargetSpec> = view.targets.values().map(|t| t.record.clone()).collect();
+    spec.check()
+        .map_err(|e| Status::invalid_argument(e.to_string()))?;
     let waves = spec
         .select(&declared)
         .map_err(|e| Status::not_found(e.to_string()))?;
     let mut changes = Vec::new();
     for (wave, targets) in waves.iter().enumerate() {
+        let bake = match spec.waves[wave].bake.is_zero() {
+            true => Bake::No,
+            false => Bake::AsTheWave,
+        };
         for target in targets {
             free(view, target)?;
-            let progress = ProgressRecord::new(wave, Target::new(spec.on_failure), now);
+            let fresh = Target {
+                bake,
+                ..Target::new(spec.on_failure)
+            };
+            let progress = ProgressRecord::new(wave, fresh, now);
             changes.push(RecordChange::create(key::active(target), id));
             changes.push(RecordChange::create(key::progress(id, target), &progress));
         }
