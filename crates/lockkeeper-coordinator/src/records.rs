@@ -19,9 +19,10 @@
 use std::time::Duration;
 
 use lockkeeper_core::id::{CoordinatorName, Region, RolloutId, SessionId, TargetName};
-use lockkeeper_core::rollout::{AbortWay, Ruling, Steering, Target};
+use lockkeeper_core::rollout::{AbortWay, Ruling, StatementOutcome, Steering, Target};
 use lockkeeper_core::spec::RolloutSpec;
 use lockkeeper_core::time::WallTime;
+use lockkeeper_core::version::SchemaVersion;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -219,6 +220,9 @@ pub struct ProgressRecord {
     /// A person's order to open the held target's gate though nothing has verified it.
     #[serde(default)]
     pub force_open: Option<Decision>,
+    /// A person's answer about the statement in doubt that the held target waits for.
+    #[serde(default)]
+    pub resolve: Option<ResolveOrder>,
     /// Time from closing the gate to drained.
     pub fence_time: Option<Duration>,
     /// Time that the migrations took.
@@ -239,6 +243,17 @@ pub struct ProgressRecord {
     pub current: Option<String>,
     /// What the fence was proven with, for people.
     pub drained_by: Vec<String>,
+}
+
+/// What a person says about a statement in doubt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResolveOrder {
+    /// The version whose statement is in doubt.
+    pub version: SchemaVersion,
+    /// What became of it.
+    pub outcome: StatementOutcome,
+    /// Who says so, when and why.
+    pub decision: Decision,
 }
 
 /// A row invariant's answers.
@@ -263,6 +278,7 @@ impl ProgressRecord {
             closed_at: None,
             retried_at: None,
             force_open: None,
+            resolve: None,
             fence_time: None,
             migrate_time: None,
             verify_time: None,

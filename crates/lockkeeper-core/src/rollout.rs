@@ -27,7 +27,7 @@ pub use act::{Act, Ground, StoreGate, next_act};
 pub use schedule::{
     Overall, Plan, TargetInWave, Turn, Wait, WaveTerms, Window, overall, stop_the_rest, to_start, turn,
 };
-pub use steering::{Decided, Member, Picture, Refusal, Ruling, Steering, decide};
+pub use steering::{Decided, Member, Picture, Refusal, Ruling, StatementOutcome, Steering, decide};
 pub use step::{Rejected, step};
 
 /// What a failure leads to.

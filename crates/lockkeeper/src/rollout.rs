@@ -82,6 +82,8 @@ enum Verb {
     Skip(steer::TargetOrderArgs),
     /// Open a held target's gate though nothing has verified it
     ForceOpen(steer::TargetOrderArgs),
+    /// Say what became of a statement in doubt on a held target, which then goes on
+    Resolve(steer::ResolveOrderArgs),
     /// Show who ruled what about a rollout, when and why
     History {
         /// Its id
@@ -147,6 +149,7 @@ impl RolloutCommand {
             Verb::Retry(order) => steer::rule(&client, order, Ruling::Retry).await,
             Verb::Skip(args) => steer::rule_on(&client, args, Ruling::Skip).await,
             Verb::ForceOpen(args) => steer::rule_on(&client, args, Ruling::ForceOpen).await,
+            Verb::Resolve(args) => steer::resolve(&client, args).await,
             Verb::History { id, format } => steer::history(&mut client, id, format).await,
         }
     }

@@ -10,6 +10,7 @@ mod fleet;
 mod foreign_writer;
 mod grpcurl;
 mod harness;
+mod in_doubt;
 mod killed_leader;
 mod load;
 mod many;

@@ -11,11 +11,13 @@
 //! | `fencing` | taking, closing, draining, raising the barrier |
 //! | `migrating` | applying and reverting |
 //! | `opening` | verifying and opening |
+//! | `resolving` | what a person says about a statement in doubt |
 
 mod fencing;
 mod migrating;
 mod opening;
 mod preflight;
+mod resolving;
 mod standing;
 
 use std::sync::Arc;
@@ -204,6 +206,13 @@ impl TargetDriver {
                 tokio::time::sleep(HOLD_AGAIN.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
                 continue;
             }
+            if let Some(order) = self.progress.record.resolve.clone() {
+                if self.resolve(&order).await {
+                    return Some(self.progress.clone());
+                }
+                tokio::time::sleep(HOLD_AGAIN.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
+                continue;
+            }
             if !self.stands() {
                 match self.load_and_stand().await {
                     Err(Trouble::Event(event @ Event::GateFoundOpen(_))) => {
@@ -349,6 +358,7 @@ impl TargetDriver {
         record.target = after;
         record.since = self.leader.wall();
         record.force_open = None;
+        record.resolve = None;
         self.write(record, changes).await?;
         self.ground.settled();
         Ok(())

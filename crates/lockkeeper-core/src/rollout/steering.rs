@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{AbortWay, Event, HeldAt, Plan, State, Target, TargetInWave, Turn, Wait, Window, step, turn};
 use crate::id::TargetName;
 use crate::time::WallTime;
+use crate::version::SchemaVersion;
 
 /// What stands about a whole rollout, beside an abort.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, Default)]
@@ -39,6 +40,34 @@ pub enum Ruling {
     Skip(TargetName),
     /// Open a held target's gate, though nothing has verified it.
     ForceOpen(TargetName),
+    /// Say what became of the statement in doubt on a held target, and let that target go on.
+    Resolve {
+        /// The target.
+        target: TargetName,
+        /// The version whose statement is in doubt.
+        version: SchemaVersion,
+        /// What became of it.
+        outcome: StatementOutcome,
+    },
+}
+
+/// What became of a statement in doubt, as a person says who has looked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StatementOutcome {
+    /// It took effect: go on behind it.
+    Done,
+    /// It did not, or what it left has been removed: run it again.
+    NotDone,
+}
+
+impl fmt::Display for StatementOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Done => "done",
+            Self::NotDone => "not-done",
+        })
+    }
 }
 
 impl fmt::Display for Ruling {
@@ -54,6 +83,11 @@ impl fmt::Display for Ruling {
             Self::Retry => f.write_str("retry"),
             Self::Skip(target) => write!(f, "skip {target}"),
             Self::ForceOpen(target) => write!(f, "force-open {target}"),
+            Self::Resolve {
+                target,
+                version,
+                outcome,
+            } => write!(f, "resolve {target}: version {version} is {outcome}"),
         }
     }
 }
@@ -143,6 +177,7 @@ pub fn decide(picture: &Picture<'_>, ruling: Ruling, reason: &str) -> Result<Dec
         Ruling::Retry => retry(picture),
         Ruling::Skip(target) => skip(picture, target, reason),
         Ruling::ForceOpen(target) => force_open(picture, target),
+        Ruling::Resolve { .. } => resolve(picture, ruling),
     }
 }
 
@@ -249,6 +284,25 @@ fn force_open(picture: &Picture<'_>, target: TargetName) -> Result<Decided, Refu
     }
 }
 
+/// The doubt itself is the database's to confirm: the target's leader looks before it records anything.
+fn resolve(picture: &Picture<'_>, ruling: Ruling) -> Result<Decided, Refusal> {
+    let Ruling::Resolve { target, .. } = &ruling else {
+        return refused("it resolves nothing");
+    };
+    if picture.steering.paused {
+        return refused("the rollout is paused: resume it first");
+    }
+    match picture.members[picture.find(target)?].target.state {
+        State::Held(HeldAt::Fenced) => Ok(picture.unchanged(
+            ruling,
+            "the leader records it in the target's journal, then retries the target".to_owned(),
+        )),
+        _ => refused(format!(
+            "target {target} is not held behind a closed gate: no rollout waits for an answer about it"
+        )),
+    }
+}
+
 impl Picture<'_> {
     fn unchanged(&self, ruling: Ruling, note: String) -> Decided {
         Decided {
@@ -323,6 +377,11 @@ mod tests {
             Ruling::Retry,
             Ruling::Skip(target.clone()),
             Ruling::ForceOpen(target.clone()),
+            Ruling::Resolve {
+                target: target.clone(),
+                version: "3".into(),
+                outcome: StatementOutcome::Done,
+            },
         ]
     }
 

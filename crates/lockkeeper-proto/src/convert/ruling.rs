@@ -1,8 +1,8 @@
 //! Operators' rulings.
 
-use lockkeeper_core::rollout::{AbortWay, Ruling};
+use lockkeeper_core::rollout::{AbortWay, Ruling, StatementOutcome};
 
-use super::{FieldError, name};
+use super::{FieldError, name, version};
 use crate::v1;
 use crate::v1::ruling::{self, What};
 
@@ -44,6 +44,15 @@ impl From<Ruling> for v1::Ruling {
             Ruling::ForceOpen(target) => What::ForceOpen(ruling::ForceOpen {
                 target: target.into(),
             }),
+            Ruling::Resolve {
+                target,
+                version,
+                outcome,
+            } => What::Resolve(ruling::ResolveTarget {
+                target: target.into(),
+                version: version.0,
+                outcome: v1::StatementOutcome::from(outcome).into(),
+            }),
         };
         Self { what: Some(what) }
     }
@@ -61,12 +70,41 @@ impl TryFrom<v1::Ruling> for Ruling {
             Some(What::Retry(ruling::Retry {})) => Self::Retry,
             Some(What::Skip(skip)) => Self::Skip(name("skip.target", skip.target)?),
             Some(What::ForceOpen(open)) => Self::ForceOpen(name("force_open.target", open.target)?),
+            Some(What::Resolve(resolve)) => self::resolve(resolve)?,
             None => {
                 return Err(FieldError::new(
                     "what",
-                    "one of pause, resume, approve, abort, retry, skip or force_open is needed",
+                    "one of pause, resume, approve, abort, retry, skip, force_open or resolve is needed",
                 ));
             }
         })
+    }
+}
+
+fn resolve(message: ruling::ResolveTarget) -> Result<Ruling, FieldError> {
+    let outcome = match message.outcome() {
+        v1::StatementOutcome::Done => StatementOutcome::Done,
+        v1::StatementOutcome::NotDone => StatementOutcome::NotDone,
+        v1::StatementOutcome::Unspecified => {
+            return Err(FieldError::new("resolve.outcome", "done or not done is needed"));
+        }
+    };
+    let target = name("resolve.target", message.target)?;
+    match version(message.version) {
+        Some(version) => Ok(Ruling::Resolve {
+            target,
+            version,
+            outcome,
+        }),
+        None => Err(FieldError::new("resolve.version", "is missing")),
+    }
+}
+
+impl From<StatementOutcome> for v1::StatementOutcome {
+    fn from(outcome: StatementOutcome) -> Self {
+        match outcome {
+            StatementOutcome::Done => Self::Done,
+            StatementOutcome::NotDone => Self::NotDone,
+        }
     }
 }

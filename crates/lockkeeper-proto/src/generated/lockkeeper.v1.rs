@@ -1302,7 +1302,7 @@ pub struct RetryRolloutResponse {
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Ruling {
     /// Exactly one is set.
-    #[prost(oneof = "ruling::What", tags = "1, 2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "ruling::What", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
     pub what: ::core::option::Option<ruling::What>,
 }
 /// Nested message and enum types in `Ruling`.
@@ -1344,6 +1344,19 @@ pub mod ruling {
         #[prost(string, tag = "1")]
         pub target: ::prost::alloc::string::String,
     }
+    /// ResolveTarget names a statement in doubt by its target and version.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct ResolveTarget {
+        /// The target's name.
+        #[prost(string, tag = "1")]
+        pub target: ::prost::alloc::string::String,
+        /// The version whose statement is in doubt.
+        #[prost(string, tag = "2")]
+        pub version: ::prost::alloc::string::String,
+        /// What became of it.
+        #[prost(enumeration = "super::StatementOutcome", tag = "3")]
+        pub outcome: i32,
+    }
     /// Exactly one is set.
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
     pub enum What {
@@ -1368,6 +1381,9 @@ pub mod ruling {
         /// Open a held target's gate, though nothing has verified it. The target stays held, and says so.
         #[prost(message, tag = "7")]
         ForceOpen(ForceOpen),
+        /// Say what became of a statement in doubt on a held target; the target then goes on.
+        #[prost(message, tag = "8")]
+        Resolve(ResolveTarget),
     }
 }
 /// DecideRolloutRequest is a ruling about a rollout.
@@ -1514,6 +1530,39 @@ impl OnFailure {
             "ON_FAILURE_ROLLBACK" => Some(Self::Rollback),
             "ON_FAILURE_HOLD" => Some(Self::Hold),
             "ON_FAILURE_CONTINUE" => Some(Self::Continue),
+            _ => None,
+        }
+    }
+}
+/// StatementOutcome is what became of a statement in doubt, as a person says who has looked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum StatementOutcome {
+    /// Not told: refused.
+    Unspecified = 0,
+    /// It took effect: go on behind it.
+    Done = 1,
+    /// It did not, or what it left has been removed: run it again.
+    NotDone = 2,
+}
+impl StatementOutcome {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "STATEMENT_OUTCOME_UNSPECIFIED",
+            Self::Done => "STATEMENT_OUTCOME_DONE",
+            Self::NotDone => "STATEMENT_OUTCOME_NOT_DONE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "STATEMENT_OUTCOME_UNSPECIFIED" => Some(Self::Unspecified),
+            "STATEMENT_OUTCOME_DONE" => Some(Self::Done),
+            "STATEMENT_OUTCOME_NOT_DONE" => Some(Self::NotDone),
             _ => None,
         }
     }

@@ -2,7 +2,8 @@
 
 use clap::{Args, ValueEnum};
 use lockkeeper_core::id::TargetName;
-use lockkeeper_core::rollout::{AbortWay, Ruling};
+use lockkeeper_core::rollout::{AbortWay, Ruling, StatementOutcome};
+use lockkeeper_core::version::SchemaVersion;
 use lockkeeper_proto::v1;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -37,6 +38,45 @@ pub(super) struct TargetOrderArgs {
     reason: String,
     #[command(flatten)]
     how: HowArgs,
+}
+
+/// A statement in doubt, and what became of it.
+#[derive(Debug, Args)]
+pub(super) struct ResolveOrderArgs {
+    /// The rollout's id
+    id: String,
+    /// The target's name
+    target: TargetName,
+    /// The version whose statement is in doubt; the target's reason names it
+    // Not named `version`: that is clap's own flag.
+    #[arg(value_name = "VERSION")]
+    of: String,
+    /// Whether the statement took effect
+    #[arg(long = "as", value_enum, value_name = "OUTCOME")]
+    outcome: Outcome,
+    /// Why, for the record
+    #[arg(long, default_value = "")]
+    reason: String,
+    #[command(flatten)]
+    how: HowArgs,
+}
+
+/// What became of the statement.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Outcome {
+    /// It took effect: go on behind it
+    Done,
+    /// It did not, or what it left has been removed: run it again
+    NotDone,
+}
+
+impl From<Outcome> for StatementOutcome {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Done => Self::Done,
+            Outcome::NotDone => Self::NotDone,
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -78,6 +118,17 @@ pub(super) async fn rule_on(
     ruling: fn(TargetName) -> Ruling,
 ) -> Result<Exit, Failure> {
     let ruling = ruling(args.target);
+    let (id, reason, how) = (args.id, args.reason, args.how);
+    rule(client, OrderArgs { id, reason, how }, ruling).await
+}
+
+/// Sends what became of a statement in doubt.
+pub(super) async fn resolve(client: &Client, args: ResolveOrderArgs) -> Result<Exit, Failure> {
+    let ruling = Ruling::Resolve {
+        target: args.target,
+        version: SchemaVersion::from(args.of.as_str()),
+        outcome: args.outcome.into(),
+    };
     let (id, reason, how) = (args.id, args.reason, args.how);
     rule(client, OrderArgs { id, reason, how }, ruling).await
 }

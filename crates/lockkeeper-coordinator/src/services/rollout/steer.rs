@@ -14,7 +14,9 @@ use tracing::info;
 use super::{found, unknown};
 use crate::leader::run::Leader;
 use crate::leader::writer::{RecordChange, WriteError};
-use crate::records::{Abort, Decision, HistoryRecord, ProgressRecord, RolloutRecord, Stored, key};
+use crate::records::{
+    Abort, Decision, HistoryRecord, ProgressRecord, ResolveOrder, RolloutRecord, Stored, key,
+};
 use crate::services::fleet::write_error;
 
 /// How often a ruling is tried again when the rollout moved between the look and the commit, and the pause between.
@@ -199,7 +201,7 @@ async fn record(
             changes.extend(moved(leader, &order.id, name, stored, target, decided));
         }
         if nth + 1 == chunks.len() {
-            changes.extend(forced(progress, decided, order, now));
+            changes.extend(ordered(progress, decided, order, now));
             after.history.push(HistoryRecord {
                 ruling: decided.ruling.clone(),
                 decision: order.decision(now),
@@ -237,6 +239,8 @@ fn abort(
             })
         }
         Ruling::Retry => None,
+        // An answer lets its target go on, as a retry does.
+        Ruling::Resolve { .. } => None,
         Ruling::Pause | Ruling::Resume | Ruling::Approve(_) | Ruling::Skip(_) | Ruling::ForceOpen(_) => {
             rollout.abort.clone()
         }
@@ -261,6 +265,7 @@ fn moved(
         since: now,
         retried_at,
         force_open: None,
+        resolve: None,
         ..stored.record.clone()
     };
     let mut changes = vec![RecordChange::update(key::progress(id, name), stored, &record)];
@@ -270,14 +275,33 @@ fn moved(
     changes
 }
 
-/// The order to open by force, where the target's driver finds it.
-fn forced(progress: &[Part], decided: &Decided, order: &Order, now: WallTime) -> Option<RecordChange> {
-    let Ruling::ForceOpen(target) = &decided.ruling else {
-        return None;
+/// An order that only the target's driver can carry out, where it finds it.
+fn ordered(progress: &[Part], decided: &Decided, order: &Order, now: WallTime) -> Option<RecordChange> {
+    let (target, force_open, resolve) = match &decided.ruling {
+        Ruling::ForceOpen(target) => (target, Some(order.decision(now)), None),
+        Ruling::Resolve {
+            target,
+            version,
+            outcome,
+        } => {
+            let resolve = ResolveOrder {
+                version: version.clone(),
+                outcome: *outcome,
+                decision: order.decision(now),
+            };
+            (target, None, Some(resolve))
+        }
+        Ruling::Pause
+        | Ruling::Resume
+        | Ruling::Approve(_)
+        | Ruling::Abort(_)
+        | Ruling::Retry
+        | Ruling::Skip(_) => return None,
     };
     let (name, stored) = progress.iter().find(|(name, _)| name == target)?;
     let record = ProgressRecord {
-        force_open: Some(order.decision(now)),
+        force_open,
+        resolve,
         ..stored.record.clone()
     };
     Some(RecordChange::update(
