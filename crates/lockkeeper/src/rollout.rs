@@ -2,6 +2,7 @@
 
 mod show;
 mod steer;
+mod validate;
 mod watch;
 
 use std::path::PathBuf;
@@ -35,6 +36,8 @@ pub(crate) struct RolloutCommand {
 enum Verb {
     /// Create the rollout of a file and start it
     Create(CreateArgs),
+    /// Check a rollout's file without asking anyone
+    Validate(validate::ValidateArgs),
     /// List rollouts, newest first
     List {
         /// How to print the result
@@ -126,6 +129,9 @@ type Client = RolloutServiceClient<Channel>;
 
 impl RolloutCommand {
     pub(crate) async fn run(self) -> Result<Exit, Failure> {
+        if let Verb::Validate(args) = self.verb {
+            return args.run();
+        }
         // Bad input is told before anyone is asked.
         let spec = match &self.verb {
             Verb::Create(args) => Some(read_yaml::<RolloutSpec>(&args.file)?),
@@ -137,6 +143,7 @@ impl RolloutCommand {
                 let spec = spec.ok_or_else(|| Failure::usage("--file is missing"))?;
                 create(&mut client, &self.server, args, spec).await
             }
+            Verb::Validate(args) => args.run(),
             Verb::List { format } => list(&mut client, format).await,
             Verb::Get { id, format } => get(&mut client, id, format).await,
             Verb::Watch { id, wait } => {
