@@ -1,5 +1,11 @@
 //! The schemas of targets.yaml and rollout.yaml say what the program reads: the same fields, and the same verdict on files
+
 //! that can and cannot be used.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, also in its helper functions"
+)]
 
 use std::collections::BTreeSet;
 use std::path::Path;

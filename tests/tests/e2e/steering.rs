@@ -364,3 +364,41 @@ fn a_rollout_waits_for_its_window_and_says_so() -> Result<()> {
     ensure!(!databases.has("s", "items"));
     Ok(())
 }
+
+#[test]
+fn targets_are_grouped_by_version_and_schema_and_outliers_are_told() -> Result<()> {
+    let (fleet, databases) = (SmallFleet::start()?, Databases::sqlite()?);
+    let migrations = fleet.migrations("m", &TABLE)?;
+    let declared: Vec<TargetDeclaration> = REGIONS
+        .iter()
+        .map(|region| {
+            let dsn = databases.create(region)?;
+            Ok(TargetDeclaration::new("s", region, &dsn, &migrations))
+        })
+        .collect::<Result<_>>()?;
+    fleet.declare(&declared)?;
+    fleet.create_rollout("r", "s", "latest", &REGIONS, &json!({}))?;
+    reached(&fleet, "r", "DONE")?;
+    let drift = |code: i32| -> Result<Value> {
+        let output = fleet.run(&["fleet", "drift", "--format", "json"])?;
+        Ok(serde_json::from_str(&output.expect_code(code)?)?)
+    };
+    let alike = drift(0)?;
+    ensure!(
+        alike["groups"].as_array().is_some_and(|g| g.len() == 1) && alike["outliers"] == 0,
+        "{alike}"
+    );
+
+    databases.sql("us", "ALTER TABLE items ADD COLUMN by_hand TEXT")?;
+    let one_differs = drift(4)?;
+    let outlier = &one_differs["groups"][1];
+    ensure!(
+        outlier["targets"] == json!(["s/us"]) && outlier["version"] == "1",
+        "{one_differs}"
+    );
+    ensure!(
+        outlier["differences"].to_string().contains("by_hand"),
+        "{one_differs}"
+    );
+    Ok(())
+}

@@ -18,7 +18,7 @@ use crate::leader::waits::Doing;
 use crate::leader::writer::{RecordChange, WriteError};
 use crate::records::key;
 use crate::services::forward::{Route, passed_on, route};
-use crate::services::{answer, generation};
+use crate::services::{answer, drift, generation};
 use crate::store::StoreError;
 use crate::term::{CurrentTerm, Term};
 
@@ -195,6 +195,28 @@ impl FleetService for FleetApi {
         let term = self.term.get()?;
         let newer = announce::newer(&term.hub, request.into_inner().agents);
         Ok(Response::new(v1::AnnounceAgentsResponse { newer }))
+    }
+
+    async fn compare_targets(
+        &self,
+        request: Request<v1::CompareTargetsRequest>,
+    ) -> Result<Response<v1::CompareTargetsResponse>, Status> {
+        let term = self.term.get()?;
+        let service = request.into_inner().service;
+        let specs: Vec<TargetSpec> = {
+            let view = term.view.borrow();
+            let all = view.targets.values().map(|t| t.record.clone());
+            all.filter(|t| service.is_empty() || t.service.as_str() == service)
+                .collect()
+        };
+        if specs.is_empty() && !service.is_empty() {
+            return Err(Status::not_found(format!(
+                "service {service} has no declared target"
+            )));
+        }
+        Ok(Response::new(
+            drift::compare(term.world.targets.as_ref(), specs).await,
+        ))
     }
 
     async fn explain(

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`agent`] | `AgentService`: one stream per replica |
 //! | [`fleet`] | `FleetService`: status, targets, explain |
+//! | [`drift`] | `FleetService.CompareTargets` |
 //! | [`generation`] | `FleetService.RaiseGeneration` |
 //! | [`rollout`] | `RolloutService`: create, get, list, watch, abort, retry |
 //! | [`answer`] | records as messages |
@@ -11,6 +12,7 @@
 
 pub mod agent;
 pub mod answer;
+pub mod drift;
 pub mod fleet;
 pub mod forward;
 pub mod generation;

@@ -2749,6 +2749,65 @@ pub struct AnnounceAgentsResponse {
     #[prost(message, repeated, tag = "1")]
     pub newer: ::prost::alloc::vec::Vec<AnnouncedAgent>,
 }
+/// CompareTargetsRequest says which targets to compare.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CompareTargetsRequest {
+    /// Of this service; empty: of all, each with those of its own service.
+    #[prost(string, tag = "1")]
+    pub service: ::prost::alloc::string::String,
+}
+/// CompareTargetsResponse is who is like whom.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CompareTargetsResponse {
+    /// By service, the largest first; of equal ones the one with the newest version.
+    #[prost(message, repeated, tag = "1")]
+    pub groups: ::prost::alloc::vec::Vec<TargetGroup>,
+    /// Targets that could not be looked at.
+    #[prost(message, repeated, tag = "2")]
+    pub unseen: ::prost::alloc::vec::Vec<UnseenTarget>,
+}
+/// TargetGroup is targets with the same version and schema.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct TargetGroup {
+    /// Their service.
+    #[prost(string, tag = "1")]
+    pub service: ::prost::alloc::string::String,
+    /// Version that their ledgers prove; empty: none.
+    #[prost(string, tag = "2")]
+    pub version: ::prost::alloc::string::String,
+    /// Fingerprint of their schema.
+    #[prost(string, tag = "3")]
+    pub fingerprint: ::prost::alloc::string::String,
+    /// Their names.
+    #[prost(string, repeated, tag = "4")]
+    pub targets: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// For all but a service's first group: how the schema of its first target differs from that of the first group's first.
+    #[prost(message, repeated, tag = "5")]
+    pub differences: ::prost::alloc::vec::Vec<SchemaDifference>,
+}
+/// SchemaDifference is one object that is not the same.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SchemaDifference {
+    /// Its kind and name.
+    #[prost(string, tag = "1")]
+    pub object: ::prost::alloc::string::String,
+    /// "missing", "extra" or "changed".
+    #[prost(string, tag = "2")]
+    pub change: ::prost::alloc::string::String,
+    /// For a changed one: what changed, a property each.
+    #[prost(string, repeated, tag = "3")]
+    pub properties: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// UnseenTarget is a target that could not be looked at.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UnseenTarget {
+    /// Its name.
+    #[prost(string, tag = "1")]
+    pub target: ::prost::alloc::string::String,
+    /// Why not.
+    #[prost(string, tag = "2")]
+    pub reason: ::prost::alloc::string::String,
+}
 /// Generated client implementations.
 pub mod fleet_service_client {
     #![allow(
@@ -3077,6 +3136,32 @@ pub mod fleet_service_client {
                 .insert(GrpcMethod::new("lockkeeper.v1.FleetService", "AnnounceAgents"));
             self.inner.unary(req, path, codec).await
         }
+        /// CompareTargets looks at every target's ledger and schema, and says which are alike and how others differ. Changes
+        /// nothing. The coordinator that is asked looks itself.
+        pub async fn compare_targets(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CompareTargetsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CompareTargetsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/lockkeeper.v1.FleetService/CompareTargets",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("lockkeeper.v1.FleetService", "CompareTargets"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -3165,6 +3250,15 @@ pub mod fleet_service_server {
             request: tonic::Request<super::AnnounceAgentsRequest>,
         ) -> std::result::Result<
             tonic::Response<super::AnnounceAgentsResponse>,
+            tonic::Status,
+        >;
+        /// CompareTargets looks at every target's ledger and schema, and says which are alike and how others differ. Changes
+        /// nothing. The coordinator that is asked looks itself.
+        async fn compare_targets(
+            &self,
+            request: tonic::Request<super::CompareTargetsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CompareTargetsResponse>,
             tonic::Status,
         >;
     }
@@ -3637,6 +3731,51 @@ pub mod fleet_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = AnnounceAgentsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/lockkeeper.v1.FleetService/CompareTargets" => {
+                    #[allow(non_camel_case_types)]
+                    struct CompareTargetsSvc<T: FleetService>(pub Arc<T>);
+                    impl<
+                        T: FleetService,
+                    > tonic::server::UnaryService<super::CompareTargetsRequest>
+                    for CompareTargetsSvc<T> {
+                        type Response = super::CompareTargetsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::CompareTargetsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as FleetService>::compare_targets(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CompareTargetsSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

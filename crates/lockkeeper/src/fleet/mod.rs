@@ -1,6 +1,7 @@
 //! `lockkeeper fleet`: how a fleet stands, what it waits for, and what a person decides about all of it.
 
 mod adopt;
+mod drift;
 
 use clap::{Args, Subcommand};
 use lockkeeper_proto::v1;
@@ -43,6 +44,10 @@ enum Verb {
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
+    /// Which targets are alike in version and schema, and how the others differ
+    ///
+    /// Exit codes: 0 all are alike, 1 a target could not be looked at, 4 some differ.
+    Drift(drift::DriftArgs),
     /// Raise the generation after the store went back in time or was rebuilt
     Adopt(adopt::AdoptArgs),
 }
@@ -53,6 +58,7 @@ impl FleetCommand {
         let mut client = FleetServiceClient::new(channel.clone());
         match self.verb {
             Verb::Adopt(args) => return args.run(channel).await,
+            Verb::Drift(args) => return args.run(channel).await,
             Verb::Status { format } => {
                 let answer = client
                     .get_status(request(v1::GetStatusRequest {}))
