@@ -4,7 +4,6 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use lockkeeper_core::lease::holder_deadline;
-use lockkeeper_core::mutation::{Mutation, mutated};
 use lockkeeper_core::time::Instant;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -133,16 +132,10 @@ impl Renewals {
             match timeout(deadline.since(sent), self.store.keep_alive(self.lease)).await {
                 // An answer that comes after the deadline does not bring the lease back: others may have read
                 // the clock in between and acted on its end.
-                Ok(_) | Err(_) if self.clock.now() >= deadline && !mutated(Mutation::LateRenewalCounts) => {
-                    return LeaseEnd::Passed;
-                }
+                Ok(_) | Err(_) if self.clock.now() >= deadline => return LeaseEnd::Passed,
                 Ok(Ok(granted)) => {
                     self.ttl = granted;
-                    let counted_from = match mutated(Mutation::KeeperCountsFromAnswer) {
-                        true => self.clock.now(),
-                        false => sent,
-                    };
-                    self.deadline.send_replace(holder_deadline(counted_from, granted));
+                    self.deadline.send_replace(holder_deadline(sent, granted));
                     pause = granted / 3;
                 }
                 Ok(Err(StoreError::LeaseGone)) => return LeaseEnd::Gone,

@@ -56,14 +56,14 @@ pub enum Mutation {
     ReleaseIgnored,
     /// A release by hand opens the row without ending the executor first.
     ReleaseWithoutEnding,
-    /// A renewal that is answered after the lease's deadline brings the lease back.
-    LateRenewalCounts,
-    /// A coordinator counts its own leases from the store's answer.
-    KeeperCountsFromAnswer,
+    /// A command that is cut off leaves its statement running, and the next one goes on beside it.
+    HandKeptOnAbort,
+    /// A decision that conflicts with another counts as made.
+    ConflictTakenForSuccess,
     /// A barrier that could not be raised counts as raised.
     BarrierFailureIgnored,
-    /// A new leader waits for none of the sessions that were there when the gate closed.
-    ListedForgotten,
+    /// What a migration over its budget has come to is asked while its statement still runs.
+    OverBudgetUnsettled,
     /// A verification that failed counts as passed.
     VerificationIgnored,
     /// Nobody asks whether a migration took effect in part.
@@ -109,10 +109,10 @@ impl Mutation {
 
     /// Rules of coordinators and of the rollout driver: the simulation catches them.
     pub const DRIVEN: [Self; 10] = [
-        Self::LateRenewalCounts,
-        Self::KeeperCountsFromAnswer,
+        Self::HandKeptOnAbort,
+        Self::ConflictTakenForSuccess,
         Self::BarrierFailureIgnored,
-        Self::ListedForgotten,
+        Self::OverBudgetUnsettled,
         Self::VerificationIgnored,
         Self::UnfinishedNotAsked,
         Self::DrainedUnasked,

@@ -9,7 +9,7 @@ use lockkeeper_coordinator::store::Entry;
 use lockkeeper_core::epoch::{GateEpoch, LeaderEpoch};
 use lockkeeper_core::gate::Gate;
 use lockkeeper_core::invariant::{self, Violation};
-use lockkeeper_core::rollout::State;
+use lockkeeper_core::rollout::{Goal, State};
 use lockkeeper_core::row::{ExecutorId, GateRow};
 use lockkeeper_core::strength::Strength;
 use lockkeeper_core::version::SchemaVersion;
@@ -78,6 +78,8 @@ struct Target {
     /// The fence under which a statement ran last.
     changed_under: GateEpoch,
     state: Option<State>,
+    /// What the verify script said last, and under which fence.
+    verified: Option<(Option<GateEpoch>, bool)>,
 }
 
 impl fmt::Debug for Checker {
@@ -163,6 +165,12 @@ impl Checker {
         known.quiet = None;
         if !matches!(known.state, Some(State::Opening(_))) {
             let text = format!("the row opens {} in state {:?}", row.opened, known.state);
+            self.judge(Err(Violation::Unverified(text)));
+        }
+        if known.state == Some(State::Opening(Goal::New))
+            && known.verified == Some((Some(row.gate_epoch), false))
+        {
+            let text = format!("{} opens, and its verify script has failed", row.opened);
             self.judge(Err(Violation::Unverified(text)));
         }
         if known.effects.values().any(is_partial) {
@@ -272,6 +280,11 @@ impl Checker {
         }
     }
 
+    /// The target's verify script was run.
+    pub fn verified(&self, target: &str, fence: Option<GateEpoch>, passed: bool) {
+        self.seen().targets.entry(target.to_owned()).or_default().verified = Some((fence, passed));
+    }
+
     /// Whether a statement's effect can be seen in the target.
     #[must_use]
     pub fn is_there(&self, target: &str, version: &SchemaVersion, statement: usize) -> bool {
@@ -337,7 +350,9 @@ impl Checker {
         let mut seen = self.seen();
         let known = seen.targets.entry(target.to_owned()).or_default();
         // With nothing but leases, the fence stands when the driver says so.
-        if !known.strength.has_barrier() && record.target.state == State::Migrating && known.quiet.is_none() {
+        let drained =
+            matches!(record.target.state, State::Fencing | State::Migrating) && !record.drained_by.is_empty();
+        if !known.strength.has_barrier() && drained && known.quiet.is_none() {
             known.quiet = record.target.gate_epoch;
         }
         known.state = Some(record.target.state);

@@ -7,6 +7,7 @@ use lockkeeper_core::spec::TargetSpec;
 use lockkeeper_proto::v1;
 use lockkeeper_proto::v1::fleet_service_client::FleetServiceClient;
 use lockkeeper_proto::v1::rollout_service_client::RolloutServiceClient;
+use lockkeeper_proto::v1::ruling::What;
 use tonic::transport::Channel;
 
 use crate::chance::Chance;
@@ -85,32 +86,25 @@ impl Operator {
             if is_over(&rollout) {
                 return;
             }
-            if is_held(&rollout) || self.chance.percent(4) {
+            if self.chance.percent(6) {
+                self.meddle(id).await;
+            } else {
                 self.decide(id, &rollout).await;
             }
         }
     }
 
+    /// What is held is retried or aborted, what is paused goes on.
     async fn decide(&self, id: &str, rollout: &v1::Rollout) {
-        let abort = self.chance.percent(if is_held(rollout) { 30 } else { 100 });
-        let (id, by) = (id.to_owned(), "operator".to_owned());
-        if abort {
-            let message = v1::AbortRolloutRequest {
-                id,
-                reason: "to see what happens".to_owned(),
-                requested_by: by,
-                ..Default::default()
-            };
-            self.ask(async |channel| {
-                RolloutServiceClient::new(channel)
-                    .abort_rollout(message.clone())
-                    .await
-            })
-            .await;
-        } else {
+        if rollout.state() == v1::RolloutState::Paused {
+            self.rule(id, What::Resume(v1::ruling::Resume {})).await;
+        } else if is_held(rollout) && self.chance.percent(20) {
+            // It may be paused besides: then nothing is retried before it is resumed.
+            self.rule(id, What::Resume(v1::ruling::Resume {})).await;
+        } else if is_held(rollout) && self.chance.percent(70) {
             let message = v1::RetryRolloutRequest {
-                id,
-                requested_by: by,
+                id: id.to_owned(),
+                requested_by: "operator".to_owned(),
                 ..Default::default()
             };
             self.ask(async |channel| {
@@ -119,11 +113,52 @@ impl Operator {
                     .await
             })
             .await;
+        } else if is_held(rollout) {
+            self.abort(id).await;
         }
     }
 
-    /// When everything works again, every rollout must come to its end, with no more than a few retries of what a
-    /// person has to decide. Gives the ones that do not.
+    /// What an operator does on a whim.
+    async fn meddle(&self, id: &str) {
+        if self.chance.percent(50) {
+            return self.abort(id).await;
+        }
+        self.rule(id, What::Pause(v1::ruling::Pause {})).await;
+    }
+
+    async fn rule(&self, id: &str, what: What) {
+        let message = v1::DecideRolloutRequest {
+            id: id.to_owned(),
+            ruling: Some(v1::Ruling { what: Some(what) }),
+            requested_by: "operator".to_owned(),
+            ..Default::default()
+        };
+        self.ask(async |channel| {
+            RolloutServiceClient::new(channel)
+                .decide_rollout(message.clone())
+                .await
+        })
+        .await;
+    }
+
+    async fn abort(&self, id: &str) {
+        let message = v1::AbortRolloutRequest {
+            id: id.to_owned(),
+            reason: "to see what happens".to_owned(),
+            requested_by: "operator".to_owned(),
+            way: self.chance.below(4).try_into().unwrap_or(0),
+            ..Default::default()
+        };
+        self.ask(async |channel| {
+            RolloutServiceClient::new(channel)
+                .abort_rollout(message.clone())
+                .await
+        })
+        .await;
+    }
+
+    /// When everything works again, every rollout must come to its end, with decisions about what is held or paused. Gives
+    /// the ones that do not.
     pub async fn wind_up(&self, patience: Duration) -> Vec<String> {
         let end = tokio::time::Instant::now() + patience;
         loop {
@@ -135,18 +170,8 @@ impl Operator {
                 if tokio::time::Instant::now() >= end {
                     return open.iter().map(told).collect();
                 }
-                for rollout in open.iter().filter(|rollout| is_held(rollout)) {
-                    let message = v1::RetryRolloutRequest {
-                        id: rollout.id.clone(),
-                        requested_by: "operator".to_owned(),
-                        ..Default::default()
-                    };
-                    self.ask(async |channel| {
-                        RolloutServiceClient::new(channel)
-                            .retry_rollout(message.clone())
-                            .await
-                    })
-                    .await;
+                for rollout in &open {
+                    self.decide(&rollout.id, rollout).await;
                 }
             } else if tokio::time::Instant::now() >= end {
                 return vec!["no coordinator answers".to_owned()];

@@ -7,7 +7,7 @@ use lockkeeper_coordinator::leader::access::Migrations;
 use lockkeeper_core::mutation::Mutation;
 use lockkeeper_core::strength::Strength;
 use lockkeeper_migrate::dialect::Dialect;
-use lockkeeper_migrate::source::{self, Layout};
+use lockkeeper_migrate::source::{self, Layout, VerifyScript};
 
 use crate::chance::Chance;
 use crate::checker::{Checker, Counts};
@@ -62,7 +62,11 @@ pub fn migrations() -> Result<Migrations, String> {
     let set = source::load(&dirs, Some(Layout::GolangMigrate), Dialect::Postgres);
     Ok(Migrations {
         set: set.map_err(|error| error.to_string())?,
-        verify: Vec::new(),
+        verify: vec![VerifyScript {
+            path: "verify/any.sql".into(),
+            version: None,
+            statements: Vec::new(),
+        }],
     })
 }
 

@@ -26,6 +26,7 @@ use std::time::Duration;
 use lockkeeper_core::drain::DrainWatch;
 use lockkeeper_core::gate::Verification;
 use lockkeeper_core::id::{RolloutId, TargetName};
+use lockkeeper_core::mutation::{Mutation, mutated};
 use lockkeeper_core::rollout::{Command, Event, Goal, Ground, HeldAt, State, step};
 use lockkeeper_core::spec::{RolloutSpec, TargetSpec};
 use lockkeeper_core::time::WallTime;
@@ -317,7 +318,9 @@ impl TargetDriver {
             // Later ones are no safe points: the gate closes.
             pause = leader.pause_requested(&rollout), if command == Command::Preflight => pause,
         };
-        self.drop_hand().await;
+        if !mutated(Mutation::HandKeptOnAbort) {
+            self.drop_hand().await;
+        }
         Ok(event)
     }
 

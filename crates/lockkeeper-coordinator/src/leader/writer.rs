@@ -9,6 +9,7 @@ use lockkeeper_core::commit::decision_guards;
 use lockkeeper_core::epoch::LeaderEpoch;
 use lockkeeper_core::gate::Gate;
 use lockkeeper_core::invariant;
+use lockkeeper_core::mutation::{Mutation, mutated};
 use serde::Serialize;
 
 use crate::records::{Stored, encode, key};
@@ -152,6 +153,15 @@ impl LeaderWriter {
         let deadline = tokio::time::Instant::now() + SETTLE_TIMEOUT;
         match guarded::commit(self.store.as_ref(), txn, deadline).await? {
             Outcome::Committed { revision, lists } => Ok(Written { revision, lists }),
+            Outcome::Conflict { current } if mutated(Mutation::ConflictTakenForSuccess) => Ok(Written {
+                revision: current
+                    .iter()
+                    .flatten()
+                    .map(|e| e.mod_revision)
+                    .max()
+                    .unwrap_or(0),
+                lists: Vec::new(),
+            }),
             Outcome::Conflict { current } => Err(self.conflict(&guards, &current)),
         }
     }

@@ -52,9 +52,31 @@ pub enum EngineError {
         /// The direction without a script.
         direction: Direction,
     },
+    /// A version that is applied or reverted in part, and that the plan does not take further.
+    #[error("go on: version {version} is {} in part; finish that first, with `{}`", partly(*direction), way(*direction))]
+    Unfinished {
+        /// The version.
+        version: SchemaVersion,
+        /// Which of its scripts was interrupted.
+        direction: Direction,
+    },
     /// The target failed.
     #[error(transparent)]
     Db(#[from] DbError),
+}
+
+fn partly(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Up => "applied",
+        Direction::Down => "reverted",
+    }
+}
+
+fn way(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Up => "up",
+        Direction::Down => "down --steps 1",
+    }
 }
 
 impl EngineError {
@@ -67,6 +89,8 @@ impl EngineError {
                 ApplyError::Partial { .. } | ApplyError::InDoubt { .. } => true,
                 ApplyError::Db(error) => matches!(error, DbError::ConnectionLost(_)),
             },
+            // What was applied in part cannot be reverted; what was reverted in part can be reverted to the end.
+            Self::Unfinished { direction, .. } => *direction == Direction::Up,
             Self::Plan(PlanError::StatementInDoubt { .. }) => true,
             Self::Plan(_)
             | Self::NoScript { .. }
@@ -91,6 +115,7 @@ impl EngineError {
             | Self::NoScript { .. }
             | Self::OtherLedger(_)
             | Self::Transfer(_)
+            | Self::Unfinished { .. }
             | Self::Stopped { .. } => None,
         }
     }

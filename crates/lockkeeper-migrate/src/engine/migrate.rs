@@ -87,6 +87,7 @@ pub async fn migrate(
     applied_by: &str,
     progress: &dyn Progress,
 ) -> Result<Report, EngineError> {
+    refuse_unfinished(hand, plan).await?;
     amend(hand, plan, layout, applied_by).await?;
     let mut report = Report::default();
     for (at, step) in plan.steps.iter().enumerate() {
@@ -101,6 +102,26 @@ pub async fn migrate(
         report.steps.push(done);
     }
     Ok(report)
+}
+
+/// Nothing runs beside a version of which only a part has taken effect, unless the plan takes that one further.
+async fn refuse_unfinished(hand: &mut dyn Hand, plan: &Plan) -> Result<(), EngineError> {
+    if plan.steps.is_empty() {
+        return Ok(());
+    }
+    let Some(version) = super::unfinished(hand).await? else {
+        return Ok(());
+    };
+    let direction = match super::unfinished_up(hand).await? {
+        Some(up) if up == version => Direction::Up,
+        Some(_) | None => Direction::Down,
+    };
+    let taken_further = |step: &Step| step.migration.version == version && step.direction == direction;
+    if plan.steps.iter().any(taken_further) {
+        Ok(())
+    } else {
+        Err(EngineError::Unfinished { version, direction })
+    }
 }
 
 /// What a step leaves in the ledger.

@@ -1,8 +1,10 @@
 //! Migrations.
 
-use lockkeeper_migrate::db::{Applied, ApplyError, VerifyOutcome};
+use lockkeeper_migrate::db::{Applied, ApplyError, Silent, VerifyOutcome};
 use lockkeeper_migrate::dialect::Dialect;
-use lockkeeper_migrate::source::Direction;
+use lockkeeper_migrate::engine::{self, EngineError};
+use lockkeeper_migrate::plan::{self, Goal};
+use lockkeeper_migrate::source::{self, Direction, Layout, MigrationSet};
 use lockkeeper_migrate::sql::split;
 
 use crate::support::{Log, Target, migration, write};
@@ -211,4 +213,57 @@ async fn verification_is_rolled_back_and_judged() {
         assert_eq!(outcome == VerifyOutcome::Passed, passes, "{sql}: {outcome:?}");
     }
     assert_eq!(target.sql("SELECT COUNT(*) FROM t; SHOW TABLES LIKE 'oops'"), "1");
+}
+
+/// A set of two migrations, of which the first one's way down breaks off after its first statement.
+fn set_with_a_broken_way_down(files: &std::path::Path) -> MigrationSet {
+    let scripts = [
+        ("1_a.up.sql", "CREATE TABLE u (a INT);\nCREATE TABLE v (a INT);"),
+        ("1_a.down.sql", "DROP TABLE v;\nDROP TABLE w;"),
+        ("2_b.up.sql", "ALTER TABLE u ADD b INT;"),
+        ("2_b.down.sql", "ALTER TABLE u DROP b;"),
+    ];
+    for (name, sql) in scripts {
+        std::fs::write(files.join(name), sql).unwrap();
+    }
+    source::load(
+        &[files.to_path_buf()],
+        Some(Layout::GolangMigrate),
+        Dialect::MySql,
+    )
+    .unwrap()
+}
+
+#[tokio::test]
+async fn nothing_runs_beside_a_version_that_is_reverted_in_part() {
+    let target = Target::new();
+    let mut hand = target.lead(1).await;
+    let files = tempfile::tempdir().unwrap();
+    let set = set_with_a_broken_way_down(files.path());
+    let mut go = async |goal: Goal| {
+        let ledger = hand.ledger().await.unwrap();
+        let plan = plan::plan(&set, &ledger, &goal).unwrap();
+        engine::migrate(&mut *hand, &plan, set.layout, "test", &Silent).await
+    };
+    go(Goal::To("1".into())).await.unwrap();
+    let broken = go(Goal::DownSteps(1)).await.unwrap_err().to_string();
+    assert!(broken.contains("1 of 2 statements"), "{broken}");
+
+    let refused = go(Goal::Latest).await.unwrap_err();
+    assert!(
+        matches!(&refused, EngineError::Unfinished { version, direction: Direction::Down } if version.0 == "1"),
+        "{refused}"
+    );
+    assert!(
+        refused
+            .to_string()
+            .contains("finish that first, with `down --steps 1`"),
+        "{refused}"
+    );
+
+    target.sql("CREATE TABLE w (a INT)");
+    go(Goal::DownSteps(1)).await.unwrap();
+    target.sql("DROP TABLE u");
+    go(Goal::Latest).await.unwrap();
+    assert_eq!(target.sql("SELECT COUNT(*) FROM lockkeeper_journal"), "0");
 }

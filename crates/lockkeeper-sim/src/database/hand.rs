@@ -26,6 +26,9 @@ use crate::checker::By;
 /// How long a hand waits for the row's lock.
 const ROW_PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long a session that was told to end is waited for.
+const ENDING: Duration = Duration::from_secs(3);
+
 /// A registered session.
 #[derive(Debug)]
 pub(super) struct SimulatedHand {
@@ -238,7 +241,19 @@ impl Hand for SimulatedHand {
     }
 
     async fn verify(&mut self, _: &[Statement]) -> Result<VerifyOutcome, DbError> {
-        self.session.ask(|_| Ok(VerifyOutcome::Passed)).await
+        let own = self.own();
+        self.session
+            .ask(move |state| {
+                let server = &own.server;
+                let passed = !server.0.chance.percent(server.0.fails);
+                let fence = state.row.as_ref().map(|row| row.gate_epoch);
+                server.0.checker.verified(server.name(), fence, passed);
+                Ok(match passed {
+                    true => VerifyOutcome::Passed,
+                    false => VerifyOutcome::Failed("simulated".to_owned()),
+                })
+            })
+            .await
     }
 
     async fn open(&mut self, epoch: GateEpoch, version: Option<&SchemaVersion>) -> Result<(), DbError> {
@@ -301,6 +316,13 @@ async fn raise(own: &Own, fence: GateEpoch, patience: Duration) -> Result<Barrie
         match free.await {
             Some(Ok(())) => break,
             Some(Err(error)) => return Err(error),
+            None if until > end => {
+                server.change(|state| state.table_lock = state.table_lock.filter(|holder| *holder != pid));
+                return Err(DbError::TimedOut {
+                    what: "the end of sessions that hold writes".to_owned(),
+                    blockers: ended,
+                });
+            }
             None => {
                 let writers = server.state().writers_beside(pid, fence);
                 for writer in writers {
@@ -312,7 +334,7 @@ async fn raise(own: &Own, fence: GateEpoch, patience: Duration) -> Result<Barrie
                     ended.push(blocker(writer, &node.unwrap_or_default()));
                     server.kill(writer);
                 }
-                until = Instant::now() + Duration::from_secs(2);
+                until = Instant::now() + ENDING;
             }
         }
     }

@@ -20,6 +20,9 @@ const ROW_PATIENCE: Duration = Duration::from_secs(1);
 /// Longest time that a session takes to die when it is told to in the middle of a statement.
 const DYING_MS: u64 = 1500;
 
+/// The same for one in a hundred or so, which does something that cannot be interrupted.
+const DYING_LONG_MS: u64 = 20_000;
+
 enum Step {
     Registered(Box<GateRow>),
     Refused(Refused),
@@ -208,7 +211,9 @@ impl Server {
             .get(&pid)
             .is_some_and(|session| session.busy);
         let moment = match busy {
+            true if self.0.chance.percent(3) => self.0.chance.millis(1, DYING_LONG_MS),
             true => self.0.chance.millis(1, DYING_MS),
+            false if self.0.chance.percent(2) => self.0.chance.millis(1, DYING_LONG_MS),
             false => self.0.chance.millis(1, 20),
         };
         let server = self.clone();

@@ -235,6 +235,7 @@ impl From<EngineError> for Ended {
             | EngineError::OtherLedger(_)
             | EngineError::NoScript { .. }
             | EngineError::Transfer(_)
+            | EngineError::Unfinished { .. }
             | EngineError::Db(_) => Report::default(),
         };
         Self {

@@ -125,7 +125,9 @@ pub(super) fn of_engine(error: EngineError) -> Failure {
         EngineError::Db(error) => of_db(error),
         EngineError::NoScript { .. } => Failure::new(Exit::Error, error),
         EngineError::Stopped { .. } => Failure::new(Exit::EndedOtherwise, error),
-        EngineError::OtherLedger(_) | EngineError::Transfer(_) => Failure::new(Exit::WrongState, error),
+        EngineError::OtherLedger(_) | EngineError::Transfer(_) | EngineError::Unfinished { .. } => {
+            Failure::new(Exit::WrongState, error)
+        }
         EngineError::Apply { error: ref cause, .. } => {
             let text = error.to_string();
             match cause {

@@ -235,9 +235,6 @@ impl TargetDriver {
     /// For a gate that an earlier leader closed: the sessions that are older than the closing. Those of them that are
     /// gone by now are covered by the time that a new leader waits.
     pub(super) async fn sessions_before_closing(&self) -> Step<Vec<SessionId>> {
-        if mutated(Mutation::ListedForgotten) {
-            return Ok(Vec::new());
-        }
         let listing = self.leader.store_list(key::SESSIONS).await?;
         Ok(match self.leader.gate(self.name()) {
             Some(gate) => fence::sessions_before(&listing, &gate),

@@ -107,7 +107,9 @@ impl TargetDriver {
         warn!(target = %self.name(), reason, "stopping the migration");
         let statement = self.leader.waits.of(self.name()).statement;
         let running = statement.map(|s| format!(" (at {s})")).unwrap_or_default();
-        self.drop_hand().await;
+        if !mutated(Mutation::OverBudgetUnsettled) {
+            self.drop_hand().await;
+        }
         // A cancelled commit may have been a commit: what the ledger says now decides.
         self.take().await?;
         let ledger = self.hand()?.ledger().await.map_err(needs_person)?;
@@ -141,7 +143,8 @@ impl TargetDriver {
         let ledger = self.hand()?.ledger().await.map_err(needs_person)?;
         let from = self.progress.record.target.from.clone();
         let unfinished = engine::unfinished_up(self.hand()?.as_mut()).await;
-        if let Some(version) = unfinished.map_err(needs_person)? {
+        let unfinished = unfinished.map_err(needs_person)?;
+        if let Some(version) = unfinished.filter(|_| !mutated(Mutation::UnfinishedNotAsked)) {
             return Ok(Event::RevertFailed(format!(
                 "cannot roll back: version {version} is applied in part"
             )));
