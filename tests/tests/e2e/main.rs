@@ -15,6 +15,7 @@ mod killed_leader;
 mod load;
 mod many;
 mod no_coordinator;
+mod operators_day;
 mod paused_agent;
 mod regions;
 mod small;

@@ -25,6 +25,9 @@ use crate::view::FleetView;
 /// How long a rollout may be known to another coordinator before it is known here.
 const UNKNOWN_PATIENCE: std::time::Duration = std::time::Duration::from_secs(1);
 
+/// How long a watch that goes on at another coordinator waits for it to come as far.
+const CATCH_UP_PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// Serves operators.
 #[derive(Debug, Clone)]
 pub struct RolloutApi {
@@ -48,6 +51,22 @@ async fn known_soon(view: &watch::Receiver<FleetView>, id: &RolloutId) {
         view.wait_for(|view| view.rollouts.contains_key(id)),
     )
     .await;
+}
+
+/// Waits until the view has come as far as a client has seen through another coordinator: it must not see time go back.
+async fn no_older(
+    view: &watch::Receiver<FleetView>,
+    revision: u64,
+    patience: std::time::Duration,
+) -> Result<(), Status> {
+    let mut view = view.clone();
+    let caught_up = view.wait_for(|view| view.revision >= revision);
+    match tokio::time::timeout(patience, caught_up).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(_)) | Err(_) => Err(Status::unavailable(format!(
+            "this coordinator has not come as far as revision {revision}"
+        ))),
+    }
 }
 
 fn found(view: &FleetView, id: &RolloutId, now: WallTime) -> Result<v1::Rollout, Status> {
@@ -111,9 +130,11 @@ impl RolloutService for RolloutApi {
         request: Request<v1::WatchRolloutRequest>,
     ) -> Result<Response<Changes>, Status> {
         let term = self.term.get()?;
-        let id: RolloutId = name("id", request.into_inner().id)?;
+        let message = request.into_inner();
+        let id: RolloutId = name("id", message.id)?;
         let view = term.view.clone();
         known_soon(&view, &id).await;
+        no_older(&view, message.after_revision, CATCH_UP_PATIENCE).await?;
         let clock = term.world.clock.clone();
         found(&view.borrow(), &id, clock.wall())?;
         let state = Some((view, None::<v1::Rollout>, true));
@@ -240,6 +261,18 @@ mod tests {
 
     use super::*;
     use crate::records::{RolloutRecord, Stored};
+
+    #[tokio::test]
+    async fn a_watch_that_goes_on_elsewhere_never_sees_time_go_back() {
+        let (sender, view) = watch::channel(FleetView::default());
+        let behind = no_older(&view, 7, std::time::Duration::from_millis(10))
+            .await
+            .unwrap_err();
+        assert_eq!(behind.code(), tonic::Code::Unavailable);
+        let waiting = tokio::spawn(async move { no_older(&view, 7, CATCH_UP_PATIENCE).await });
+        sender.send_modify(|view| view.revision = 7);
+        assert!(waiting.await.expect("no panic").is_ok());
+    }
 
     /// A rollout that was created through another coordinator is found here though the view learns of it later.
     #[tokio::test]

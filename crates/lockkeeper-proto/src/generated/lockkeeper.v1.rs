@@ -1244,6 +1244,10 @@ pub struct WatchRolloutRequest {
     /// Its id.
     #[prost(string, tag = "1")]
     pub id: ::prost::alloc::string::String,
+    /// Revision of the last answer that the client saw, from whichever coordinator: what comes is no older. 0: none.
+    /// UNAVAILABLE: the coordinator that is asked has not come that far; another one may have.
+    #[prost(uint64, tag = "2")]
+    pub after_revision: u64,
 }
 /// WatchRolloutResponse is a rollout after a change.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1739,7 +1743,8 @@ pub mod rollout_service_client {
                 .insert(GrpcMethod::new("lockkeeper.v1.RolloutService", "ListRollouts"));
             self.inner.unary(req, path, codec).await
         }
-        /// WatchRollout gives the rollout now and with every change, and ends when the rollout ends or is held.
+        /// WatchRollout gives the rollout now and with every change, and ends when the rollout ends or is held. Each answer is
+        /// the whole rollout; of changes in quick succession the last is given.
         pub async fn watch_rollout(
             &mut self,
             request: impl tonic::IntoRequest<super::WatchRolloutRequest>,
@@ -1917,7 +1922,8 @@ pub mod rollout_service_server {
             >
             + std::marker::Send
             + 'static;
-        /// WatchRollout gives the rollout now and with every change, and ends when the rollout ends or is held.
+        /// WatchRollout gives the rollout now and with every change, and ends when the rollout ends or is held. Each answer is
+        /// the whole rollout; of changes in quick succession the last is given.
         async fn watch_rollout(
             &self,
             request: tonic::Request<super::WatchRolloutRequest>,

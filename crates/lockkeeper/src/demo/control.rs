@@ -142,7 +142,10 @@ impl Control {
         id: &str,
     ) -> Result<Streaming<v1::WatchRolloutResponse>, Failure> {
         let call = |channel| {
-            let message = v1::WatchRolloutRequest { id: id.to_owned() };
+            let message = v1::WatchRolloutRequest {
+                id: id.to_owned(),
+                ..v1::WatchRolloutRequest::default()
+            };
             async move {
                 RolloutServiceClient::new(channel)
                     .watch_rollout(request(message))

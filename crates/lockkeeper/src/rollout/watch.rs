@@ -86,8 +86,9 @@ async fn to_the_end(
     screen: &mut Screen,
 ) -> Result<v1::Rollout, Failure> {
     let mut answered = Instant::now();
+    let mut revision = 0;
     loop {
-        match once(server, id, format, screen, &mut answered).await {
+        match once(server, id, format, screen, &mut answered, &mut revision).await {
             Ok(Some(rollout)) => return Ok(rollout),
             Ok(None) => {}
             Err(failure) if failure.exit == Exit::Usage || answered.elapsed() > RECONNECT_PATIENCE => {
@@ -106,14 +107,21 @@ async fn once(
     format: Format,
     screen: &mut Screen,
     answered: &mut Instant,
+    revision: &mut u64,
 ) -> Result<Option<v1::Rollout>, Failure> {
     let mut client = RolloutServiceClient::new(server.connect().await?);
-    let message = v1::WatchRolloutRequest { id: id.to_owned() };
-    let mut changes = client
-        .watch_rollout(request(message))
-        .await
-        .map_err(refused)?
-        .into_inner();
+    let message = v1::WatchRolloutRequest {
+        id: id.to_owned(),
+        after_revision: *revision,
+    };
+    let mut changes = match client.watch_rollout(request(message)).await {
+        Ok(changes) => changes.into_inner(),
+        Err(status) => {
+            // Another store, to which the fleet was moved, counts anew.
+            *revision = 0;
+            return Err(refused(status));
+        }
+    };
     loop {
         let change = match changes.message().await {
             Ok(Some(change)) => change,
@@ -123,6 +131,7 @@ async fn once(
         };
         *answered = Instant::now();
         let Some(rollout) = change.rollout else { continue };
+        *revision = rollout.revision;
         if format == Format::Json {
             output::write(&format!("{}\n", show::json(&rollout)))?;
         }
