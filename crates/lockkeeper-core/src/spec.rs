@@ -5,6 +5,8 @@ mod health;
 mod share;
 mod window;
 
+mod migrations;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
@@ -19,6 +21,11 @@ use crate::strength::Strength;
 pub use health::HealthCheck;
 pub use share::{Share, ShareError};
 pub use window::{Date, Day, Freeze, TimeError, TimeOfDay, WindowSpec};
+
+pub use migrations::{
+    Argv, DEFAULT_COMMAND_TIMEOUT, DEFAULT_DSN_ENV, DirectorySpec, ExternalSpec, MigrationsSpec, PendingRule,
+    StatusRule,
+};
 
 /// `targets.yaml`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,7 +50,7 @@ pub struct TargetSpec {
     pub dialect: Option<String>,
     /// Where coordinators find its DSN.
     pub dsn: DsnReference,
-    /// Where coordinators find its migrations.
+    /// How coordinators change its schema.
     pub migrations: MigrationsSpec,
     /// Strength of its fence.
     #[serde(default)]
@@ -106,47 +113,12 @@ impl<'de> Visitor<'de> for DsnReferenceVisitor {
     }
 }
 
-/// Where a coordinator finds migrations.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct MigrationsSpec {
-    /// Name of the layout, or `auto`.
-    #[serde(default = "auto")]
-    pub layout: String,
-    /// Where the target records what is applied: `own`, or the name of the tool whose state table is kept.
-    #[serde(default = "own", skip_serializing_if = "is_own")]
-    pub ledger: String,
-    /// One directory, or several.
-    pub dir: OneOrMany,
-    /// Values for Flyway's placeholders, by name.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub placeholders: BTreeMap<String, String>,
-    /// Leave out migrations in a programming language, and Flyway's callbacks, instead of refusing them.
-    #[serde(default, skip_serializing_if = "is_false")]
-    pub skip_programs: bool,
-    /// Apply pending migrations that lie below an applied one, instead of refusing them.
-    #[serde(default, skip_serializing_if = "is_false")]
-    pub allow_out_of_order: bool,
-}
-
 #[expect(
     clippy::trivially_copy_pass_by_ref,
     reason = "serde calls it with a reference"
 )]
 fn is_false(flag: &bool) -> bool {
     !*flag
-}
-
-fn auto() -> String {
-    "auto".to_owned()
-}
-
-fn own() -> String {
-    "own".to_owned()
-}
-
-fn is_own(ledger: &str) -> bool {
-    ledger == "own"
 }
 
 /// One text, or a list of them.
@@ -421,6 +393,7 @@ mod tests {
             (OnFailure::Rollback, Strength::Barrier)
         );
         let migrations = target("a", "eu").migrations;
+        let migrations = migrations.directory().unwrap();
         assert_eq!(
             (migrations.layout.as_str(), migrations.ledger.as_str()),
             ("auto", "own")

@@ -91,6 +91,19 @@ pub struct Dsn {
     parameters: Vec<(String, String)>,
 }
 
+/// The DSN in `text` with another login; only a server's DSN has one.
+#[must_use]
+pub fn with_login(text: &str, user: &str, password: &str) -> String {
+    let text = text.trim();
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return text.to_owned();
+    };
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (authority, tail) = rest.split_at(end);
+    let server = authority.rsplit_once('@').map_or(authority, |(_, server)| server);
+    format!("{scheme}://{user}:{password}@{server}{tail}")
+}
+
 const POSTGRES_FORM: &str = "postgres://USER:PASSWORD@HOST:PORT/DATABASE";
 const MYSQL_FORM: &str = "mysql://USER:PASSWORD@HOST:PORT/DATABASE";
 const SQLITE_FORM: &str = "sqlite://PATH";
@@ -148,6 +161,12 @@ impl Dsn {
             Location::Server { user, .. } => user.as_deref(),
             Location::File(_) => None,
         }
+    }
+
+    /// The password, to be cut out of what others print. Never to be shown.
+    #[must_use]
+    pub fn secret(&self) -> Option<&str> {
+        self.password()
     }
 
     /// The password: for the driver only.

@@ -5,8 +5,8 @@ use std::time::Duration;
 use lockkeeper_core::id::{AgentId, NameError, TargetName};
 use lockkeeper_core::rollout::{Goal, HeldAt, OnFailure, Overall, State};
 use lockkeeper_core::spec::{
-    DEFAULT_BUDGET, DEFAULT_DRAIN_TIMEOUT, DsnReference, FenceMode, MigrationsSpec, OneOrMany, RolloutSpec,
-    RowInvariant, TargetSpec, WaveSpec,
+    DEFAULT_BUDGET, DEFAULT_DRAIN_TIMEOUT, DsnReference, FenceMode, RolloutSpec, RowInvariant, TargetSpec,
+    WaveSpec,
 };
 use lockkeeper_core::strength::Strength;
 use lockkeeper_core::time::WallTime;
@@ -14,6 +14,7 @@ use lockkeeper_core::version::{SchemaVersion, VersionRange};
 
 use crate::v1;
 
+mod migrations;
 mod ruling;
 mod terms;
 
@@ -196,14 +197,7 @@ impl From<TargetSpec> for v1::TargetSpec {
             region: spec.region.into(),
             dialect: spec.dialect.unwrap_or_default(),
             dsn: Some(v1::DsnReference { source: Some(source) }),
-            migrations: Some(v1::MigrationSource {
-                layout: spec.migrations.layout,
-                dir: spec.migrations.dir.to_vec(),
-                ledger: spec.migrations.ledger,
-                placeholders: spec.migrations.placeholders.into_iter().collect(),
-                skip_programs: spec.migrations.skip_programs,
-                allow_out_of_order: spec.migrations.allow_out_of_order,
-            }),
+            migrations: Some(spec.migrations.into()),
             strength: v1::Strength::from(spec.strength).into(),
             labels: spec.labels.into_iter().collect(),
             invariants: invariants
@@ -230,19 +224,6 @@ impl TryFrom<v1::TargetSpec> for TargetSpec {
         let migrations = message
             .migrations
             .ok_or_else(|| FieldError::new("migrations", "is missing"))?;
-        if migrations.dir.is_empty() {
-            return Err(FieldError::new("migrations.dir", "is missing"));
-        }
-        let layout = if migrations.layout.is_empty() {
-            "auto".to_owned()
-        } else {
-            migrations.layout
-        };
-        let ledger = if migrations.ledger.is_empty() {
-            "own".to_owned()
-        } else {
-            migrations.ledger
-        };
         let invariants = message.invariants.into_iter();
         Ok(Self {
             name: name("name", message.name)?,
@@ -250,14 +231,9 @@ impl TryFrom<v1::TargetSpec> for TargetSpec {
             region: name("region", message.region)?,
             dialect: (!message.dialect.is_empty()).then_some(message.dialect),
             dsn,
-            migrations: MigrationsSpec {
-                layout,
-                ledger,
-                dir: OneOrMany::Many(migrations.dir),
-                placeholders: migrations.placeholders.into_iter().collect(),
-                skip_programs: migrations.skip_programs,
-                allow_out_of_order: migrations.allow_out_of_order,
-            },
+            migrations: migrations
+                .try_into()
+                .map_err(|e: FieldError| e.within("migrations"))?,
             strength: strength.into(),
             labels: message.labels.into_iter().collect(),
             invariants: invariants

@@ -1,9 +1,10 @@
 //! `lockkeeper target`: the databases of a fleet.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use lockkeeper_core::spec::{TargetSpec, TargetsFile};
+use lockkeeper_core::spec::{MigrationsSpec, TargetSpec, TargetsFile};
+use lockkeeper_migrate::external::Rule;
 use lockkeeper_proto::v1;
 use lockkeeper_proto::v1::fleet_service_client::FleetServiceClient;
 use serde::Serialize;
@@ -65,8 +66,9 @@ impl TargetCommand {
 }
 
 async fn apply(server: &ServerFlag, file: PathBuf, format: Format) -> Result<Exit, Failure> {
-    let file: TargetsFile = read_yaml(&file)?;
-    let targets = file.targets.into_iter().map(v1::TargetSpec::from).collect();
+    let declared: TargetsFile = read_yaml(&file)?;
+    check_rules(&declared.targets, &file)?;
+    let targets = declared.targets.into_iter().map(v1::TargetSpec::from).collect();
     let client = FleetServiceClient::new(server.connect().await?);
     let message = v1::ApplyTargetsRequest { targets };
     let answer = retried(|| apply_once(client.clone(), message.clone())).await?;
@@ -125,11 +127,7 @@ async fn list(server: &ServerFlag, format: Format) -> Result<Exit, Failure> {
                 t.service.to_string(),
                 t.region.to_string(),
                 t.strength.to_string(),
-                format!(
-                    "{}: {}",
-                    t.migrations.layout,
-                    t.migrations.dir.to_vec().join(", ")
-                ),
+                migrations(&t.migrations),
             ]
         };
         output::table(
@@ -138,6 +136,28 @@ async fn list(server: &ServerFlag, format: Format) -> Result<Exit, Failure> {
         )
     })?;
     Ok(Exit::Ok)
+}
+
+fn migrations(spec: &MigrationsSpec) -> String {
+    match spec {
+        MigrationsSpec::Directory(files) => format!("{}: {}", files.layout, files.dir.to_vec().join(", ")),
+        MigrationsSpec::External(commands) => format!("external: {}", commands.up.words().join(" ")),
+    }
+}
+
+/// What the types cannot tell: whether external migrators' rules can be used.
+fn check_rules(targets: &[TargetSpec], file: &Path) -> Result<(), Failure> {
+    let external = |target: &'_ TargetSpec| target.migrations.external().map(|spec| Rule::new(&spec.rule));
+    for target in targets {
+        if let Some(Err(error)) = external(target) {
+            let place = file.display();
+            return Err(Failure::usage(format!(
+                "{place}: target {}: {error}",
+                target.name
+            )));
+        }
+    }
+    Ok(())
 }
 
 async fn remove(server: &ServerFlag, name: String) -> Result<Exit, Failure> {

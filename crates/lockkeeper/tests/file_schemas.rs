@@ -146,12 +146,25 @@ fn both_say_the_same_of_targets() {
     }]});
     let reads = |file: &Value| serde_json::from_value::<TargetsFile>(file.clone()).is_ok();
     assert!(accepts("targets.json", &good) && reads(&good));
+    let commands = json!({"up": ["x", "up"], "status": ["x"], "down": ["x"], "timeout": "1m",
+        "rule": {"pending": "p", "version": "(v)"}, "env": {"A": "b"}, "verify": ["checks"]});
+    let external = with(&good, "/targets/0/migrations", commands);
+    assert!(accepts("targets.json", &external) && reads(&external));
     for (pointer, value) in [
         ("/targets/0/surprise", json!(1)),
         ("/targets/0/dsn", json!("postgres://secret@host/db")),
         ("/targets/0/dsn", json!({"env": "A", "file": "B"})),
         ("/targets/0/strength", json!("strong")),
         ("/targets/0/migrations", json!({"layout": "pop"})),
+        ("/targets/0/migrations/up", json!(["x"])),
+        (
+            "/targets/0/migrations",
+            json!({"up": ["x"], "rule": {"pending": "p"}}),
+        ),
+        (
+            "/targets/0/migrations",
+            json!({"up": ["x"], "status": ["x"], "rule": {}}),
+        ),
         ("/targets/0/invariants/0", json!({"name": "n"})),
     ] {
         let bad = with(&good, pointer, value);

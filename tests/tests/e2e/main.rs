@@ -4,6 +4,7 @@ mod agent_run;
 mod bad_input;
 mod break_glass;
 mod client;
+mod external;
 mod failing_migration;
 #[expect(dead_code, reason = "the modules that use the rest come one by one")]
 mod fleet;

@@ -2,7 +2,7 @@
 //! way to speak to the three dialects.
 
 use std::fs;
-use std::ops::Deref;
+use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -35,6 +35,12 @@ impl Deref for SmallFleet {
 
     fn deref(&self) -> &Fleet {
         &self.fleet
+    }
+}
+
+impl DerefMut for SmallFleet {
+    fn deref_mut(&mut self) -> &mut Fleet {
+        &mut self.fleet
     }
 }
 

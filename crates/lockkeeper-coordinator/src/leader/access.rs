@@ -6,9 +6,11 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lockkeeper_core::spec::{DsnReference, TargetSpec};
+use lockkeeper_core::spec::{DirectorySpec, DsnReference, ExternalSpec, TargetSpec};
 use lockkeeper_migrate::db::{self, BreakGlass, Database, DatabaseOptions};
+use lockkeeper_migrate::dialect::Dialect;
 use lockkeeper_migrate::dsn::Dsn;
+use lockkeeper_migrate::external::Rule;
 use lockkeeper_migrate::ledger::{ChoiceError, LedgerChoice};
 use lockkeeper_migrate::source::{
     self, Environment, Layout, MigrationSet, OutOfOrder, Programs, SourceOptions, VerifyScript,
@@ -61,6 +63,18 @@ pub trait Targets: Send + Sync + fmt::Debug {
     /// The directory cannot be read, or holds something that cannot be a migration set.
     async fn migrations(&self, spec: &TargetSpec, database: &dyn Database)
     -> Result<Migrations, AccessError>;
+
+    /// Readies a target's external migrator.
+    ///
+    /// # Errors
+    /// Its rule cannot be used, or its verify scripts not be read; or there are no such targets here.
+    async fn external(&self, spec: &TargetSpec, database: &dyn Database) -> Result<External, AccessError> {
+        let _ = database;
+        Err(AccessError::Source(format!(
+            "target {} has no external migrator here",
+            spec.name
+        )))
+    }
 }
 
 /// Targets as their declarations say: DSNs and directories of this coordinator.
@@ -82,8 +96,18 @@ impl Targets for Declared {
         spec: &TargetSpec,
         database: &dyn Database,
     ) -> Result<Migrations, AccessError> {
-        migrations(spec, database).await
+        migrations(directory(spec)?, database.dialect()).await
     }
+
+    async fn external(&self, spec: &TargetSpec, database: &dyn Database) -> Result<External, AccessError> {
+        external(spec, database.dialect()).await
+    }
+}
+
+fn directory(spec: &TargetSpec) -> Result<&DirectorySpec, AccessError> {
+    spec.migrations.directory().ok_or_else(|| {
+        AccessError::Source("target's migrations: they are another migrator's, not files".to_owned())
+    })
 }
 
 async fn database(spec: &TargetSpec) -> Result<Box<dyn Database>, AccessError> {
@@ -112,7 +136,10 @@ async fn dsn(spec: &TargetSpec) -> Result<Dsn, AccessError> {
 }
 
 fn ledger(spec: &TargetSpec) -> Result<LedgerChoice, AccessError> {
-    let parsed = spec.migrations.ledger.parse();
+    let Some(directory) = spec.migrations.directory() else {
+        return Ok(LedgerChoice::Own);
+    };
+    let parsed = directory.ledger.parse();
     parsed.map_err(|error: ChoiceError| AccessError::Source(format!("target's migrations: {error}")))
 }
 
@@ -160,16 +187,52 @@ pub struct Migrations {
     pub verify: Vec<VerifyScript>,
 }
 
-async fn migrations(spec: &TargetSpec, database: &dyn Database) -> Result<Migrations, AccessError> {
-    let dialect = database.dialect();
-    let dirs: Vec<PathBuf> = spec
-        .migrations
-        .dir
-        .to_vec()
-        .into_iter()
-        .map(PathBuf::from)
-        .collect();
-    let layout = match spec.migrations.layout.as_str() {
+/// A target's external migrator, ready to be run. `Debug` leaves the DSN out.
+#[derive(Clone)]
+pub struct External {
+    /// As declared.
+    pub spec: ExternalSpec,
+    /// How its status is read.
+    pub rule: Rule,
+    /// `verify/*.sql`.
+    pub verify: Vec<VerifyScript>,
+    /// The target's DSN.
+    pub dsn: String,
+    /// The password in it, to be cut out of what commands print.
+    pub password: Option<String>,
+}
+
+impl fmt::Debug for External {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("External")
+            .field("spec", &self.spec)
+            .finish_non_exhaustive()
+    }
+}
+
+async fn external(spec: &TargetSpec, dialect: Dialect) -> Result<External, AccessError> {
+    let declared = spec.migrations.external().ok_or_else(|| {
+        AccessError::Source("target's migrations: no other migrator is declared".to_owned())
+    })?;
+    let rule = Rule::new(&declared.rule).map_err(|e| AccessError::Source(format!("target's {e}")))?;
+    let dirs: Vec<PathBuf> = declared.verify.iter().map(PathBuf::from).collect();
+    let loaded = tokio::task::spawn_blocking(move || source::load_verify(&dirs, dialect));
+    let loaded = loaded.await.map_err(|e| AccessError::Source(e.to_string()))?;
+    let verify = loaded.map_err(|e| AccessError::Source(format!("target's migrations: {e}")))?;
+    let dsn = resolve(&spec.dsn).await?.trim().to_owned();
+    let parsed = Dsn::parse(&dsn).map_err(|e| AccessError::Dsn(e.to_string()))?;
+    Ok(External {
+        spec: declared.clone(),
+        rule,
+        verify,
+        password: parsed.secret().map(str::to_owned),
+        dsn,
+    })
+}
+
+async fn migrations(spec: &DirectorySpec, dialect: Dialect) -> Result<Migrations, AccessError> {
+    let dirs: Vec<PathBuf> = spec.dir.to_vec().into_iter().map(PathBuf::from).collect();
+    let layout = match spec.layout.as_str() {
         "auto" => None,
         name => Some(
             name.parse::<Layout>()
@@ -178,14 +241,14 @@ async fn migrations(spec: &TargetSpec, database: &dyn Database) -> Result<Migrat
     };
     let options = SourceOptions {
         layout,
-        programs: if spec.migrations.skip_programs {
+        programs: if spec.skip_programs {
             Programs::Skip
         } else {
             Programs::Refuse
         },
-        placeholders: spec.migrations.placeholders.clone(),
+        placeholders: spec.placeholders.clone(),
         environment: Environment::Process,
-        out_of_order: if spec.migrations.allow_out_of_order {
+        out_of_order: if spec.allow_out_of_order {
             OutOfOrder::Allow
         } else {
             OutOfOrder::Refuse

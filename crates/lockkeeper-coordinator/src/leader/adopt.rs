@@ -9,13 +9,15 @@ use std::time::Duration;
 use lockkeeper_core::epoch::GateEpoch;
 use lockkeeper_core::gate::{Gate, Verification};
 use lockkeeper_core::id::TargetName;
-use lockkeeper_core::spec::TargetSpec;
+use lockkeeper_core::spec::{MigrationsSpec, TargetSpec};
+use lockkeeper_core::version::{SchemaVersion, VersionOrder};
 use lockkeeper_migrate::db::{Claim, Database, Inspection, Silent, TakeError};
 use lockkeeper_migrate::{engine, plan};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
+use crate::leader::external::Versions;
 use crate::leader::recall::Recall;
 use crate::leader::run::Leader;
 use crate::leader::writer::{RecordChange, WriteError};
@@ -128,6 +130,50 @@ async fn settle(leader: &Leader, spec: &TargetSpec) -> Result<(), AdoptError> {
     }
 }
 
+/// Where a target stands, and how that was seen.
+struct Standing {
+    version: Option<SchemaVersion>,
+    order: VersionOrder,
+    checked: String,
+}
+
+async fn stands_by_files(
+    leader: &Leader,
+    spec: &TargetSpec,
+    database: &dyn Database,
+    inspection: &Inspection,
+) -> Result<Standing, AdoptError> {
+    let failed = |text: String| AdoptError::Target(text);
+    engine::refuse_other_ledgers(inspection).map_err(|e| failed(e.to_string()))?;
+    let migrations = leader.world.targets.migrations(spec, database).await;
+    let set = migrations.map_err(|e| failed(e.to_string()))?.set;
+    let planned = plan::plan(&set, &inspection.ledger, &plan::Goal::Latest);
+    let version = planned.map_err(|e| failed(e.to_string()))?.from;
+    plan::verify(&set, &inspection.ledger, version.as_ref()).map_err(|e| failed(e.to_string()))?;
+    let entries = inspection.ledger.len();
+    Ok(Standing {
+        version,
+        order: set.order,
+        checked: format!("ledger of {entries} entries equals the directory"),
+    })
+}
+
+async fn stands_by_status(
+    leader: &Leader,
+    spec: &TargetSpec,
+    database: &dyn Database,
+) -> Result<Standing, AdoptError> {
+    let external = leader.world.targets.external(spec, database).await;
+    let external = external.map_err(|e| AdoptError::Target(e.to_string()))?;
+    let status = external.status(&Versions::default()).await;
+    Ok(Standing {
+        version: status.map_err(AdoptError::Target)?.version,
+        // The least that an order can mean; a migrator with ids in no order has ranges of one version.
+        order: VersionOrder::Lexical,
+        checked: "the external migrator's status command says so".to_owned(),
+    })
+}
+
 async fn adopt(
     leader: &Leader,
     spec: &TargetSpec,
@@ -136,15 +182,10 @@ async fn adopt(
     stored: Option<Stored<Gate>>,
 ) -> Result<(), AdoptError> {
     let failed = |text: String| AdoptError::Target(text);
-    engine::refuse_other_ledgers(&inspection).map_err(|e| failed(e.to_string()))?;
-    let migrations = leader
-        .world
-        .targets
-        .migrations(spec, database)
-        .await
-        .map_err(|e| failed(e.to_string()))?;
-    let planned = plan::plan(&migrations.set, &inspection.ledger, &plan::Goal::Latest);
-    let version = planned.map_err(|e| failed(e.to_string()))?.from;
+    let standing = match spec.migrations {
+        MigrationsSpec::Directory(_) => stands_by_files(leader, spec, database, &inspection).await?,
+        MigrationsSpec::External(_) => stands_by_status(leader, spec, database).await?,
+    };
     if let Some(row) = &inspection.gate_row
         && row.is_closed()
     {
@@ -157,7 +198,6 @@ async fn adopt(
             row.gate_epoch
         )));
     }
-    plan::verify(&migrations.set, &inspection.ledger, version.as_ref()).map_err(|e| failed(e.to_string()))?;
     if spec.strength.has_epoch() {
         arm(leader, database).await.map_err(|e| failed(e.to_string()))?;
     }
@@ -170,16 +210,12 @@ async fn adopt(
         .get(&spec.name)
         .map_or(GateEpoch::ZERO, |r| r.record);
     let epoch = in_target.max(retired);
-    let checked = format!(
-        "ledger of {} entries equals the directory",
-        inspection.ledger.len()
-    );
     let verified = Verification {
-        version,
-        checked,
+        version: standing.version,
+        checked: standing.checked,
         at: leader.wall(),
     };
-    let gate = Gate::first(epoch, migrations.set.order, leader.writer.epoch(), verified);
+    let gate = Gate::first(epoch, standing.order, leader.writer.epoch(), verified);
     leader
         .writer
         .commit(vec![change(key::gate(&spec.name), stored.as_ref(), &gate)], &[])

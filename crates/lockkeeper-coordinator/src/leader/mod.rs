@@ -5,6 +5,7 @@
 //! | [`writer`] | commits that are guarded by the leader's key and every record's revision |
 //! | [`access`] | a target's DSN, database and migrations, as the leader finds them |
 //! | [`adopt`] | the first gate of a declared target, and the gate of one that has seen more than the store |
+//! | [`external`] | another migrator's commands, and what its status says |
 //! | [`generation`] | what the targets have seen, and a generation that is larger |
 //! | [`health`] | whether a wave that bakes is well |
 //! | [`recall`] | what the store recalls of a target, and whether the target is ahead of it |
@@ -18,6 +19,7 @@
 
 pub mod access;
 pub mod adopt;
+pub mod external;
 pub mod fence;
 pub mod generation;
 pub mod health;

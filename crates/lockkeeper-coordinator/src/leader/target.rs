@@ -8,11 +8,13 @@
 //! |---|---|
 //! | `preflight` | looking |
 //! | `standing` | what must stand before a command's own work, in the order that core says |
+//! | `external` | what is different where another migrator's commands change the schema |
 //! | `fencing` | taking, closing, draining, raising the barrier |
 //! | `migrating` | applying and reverting |
 //! | `opening` | verifying and opening |
 //! | `resolving` | what a person says about a statement in doubt |
 
+mod external;
 mod fencing;
 mod migrating;
 mod opening;
@@ -34,7 +36,7 @@ use lockkeeper_core::version::SchemaVersion;
 use lockkeeper_migrate::db::{Database, DbError, ExecutorId, Hand, Living, Release};
 use tracing::{Instrument, debug, error, info, info_span, warn};
 
-use crate::leader::access::Migrations;
+use crate::leader::access::{External, Migrations};
 use crate::leader::fence;
 use crate::leader::run::Leader;
 use crate::leader::waits::TargetObserver;
@@ -70,6 +72,8 @@ pub struct TargetDriver {
     observer: TargetObserver,
     database: Option<Box<dyn Database>>,
     migrations: Option<Migrations>,
+    /// Instead of `migrations`, where the target names another migrator.
+    external: Option<External>,
     hand: Option<Box<dyn Hand>>,
     /// How far the fence stands under this hand.
     ground: Ground,
@@ -129,6 +133,7 @@ impl TargetDriver {
             observer,
             database: None,
             migrations: None,
+            external: None,
             hand: None,
             ground: Ground::default(),
             lost_since: None,
@@ -152,6 +157,7 @@ impl TargetDriver {
             self.progress = decided;
             // A person may have mended the files, or the target's declaration.
             self.migrations = None;
+            self.external = None;
             self.database = None;
             self.lost_since = None;
             self.losses = 0;
@@ -454,6 +460,9 @@ impl TargetDriver {
                 .map_err(|e| self.unreachable(&e.to_string()))?;
             self.database = Some(database);
         }
+        if self.is_external() {
+            return self.load_external().await;
+        }
         if self.migrations.is_none() {
             let migrations = self
                 .leader
@@ -464,6 +473,19 @@ impl TargetDriver {
             self.migrations = Some(migrations.map_err(|e| self.unreachable(&e.to_string()))?);
         }
         Ok(())
+    }
+
+    async fn load_external(&mut self) -> Step<()> {
+        if self.external.is_none() {
+            let targets = &self.leader.world.targets;
+            let external = targets.external(&self.target, self.database()?).await;
+            self.external = Some(external.map_err(|e| self.unreachable(&e.to_string()))?);
+        }
+        Ok(())
+    }
+
+    fn is_external(&self) -> bool {
+        self.target.migrations.external().is_some()
     }
 
     fn database(&self) -> Step<&dyn Database> {

@@ -125,6 +125,16 @@ impl TargetObserver {
     }
 }
 
+impl TargetObserver {
+    /// A line that an external migrator has printed.
+    pub fn output(&self, line: &str) {
+        info!(target = %self.target, line, "external migrator");
+        self.waits.edit(&self.target, |doing| {
+            doing.statement = Some(format!("external migrator: {line}"))
+        });
+    }
+}
+
 impl Observer for TargetObserver {
     fn event(&self, event: Event) {
         match event {

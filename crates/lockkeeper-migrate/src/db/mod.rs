@@ -38,8 +38,8 @@ pub use open::open;
 pub use resolution::{Doubt, Resolution, Ruling};
 pub use types::{
     Applied, BarrierReport, Blocker, Books, Claim, DatabaseOptions, Event, ExecutorId, Finding, FindingLevel,
-    GateRow, Inspection, LedgerWrite, NO_EPOCH_TABLE, Notice, Observer, Provenance, ServerIdentity, Silent,
-    VerifyOutcome,
+    GateRow, Guest, Inspection, LedgerWrite, NO_EPOCH_TABLE, Notice, Observer, Provenance, ServerIdentity,
+    Silent, VerifyOutcome,
 };
 
 pub(crate) use upkeep::RestoreFrame;
@@ -97,6 +97,12 @@ pub trait Database: Send + Sync + fmt::Debug {
     /// is success. Used for a migration over its budget; taking over does the same by itself.
     async fn end_executor(&self, executor: &ExecutorId, patience: Duration) -> Result<(), DbError>;
 
+    /// What keeps an external migrator from passing a fence here: whoever can run its commands is let in by a login of
+    /// its own. Read-only.
+    async fn guest_findings(&self) -> Result<Vec<Finding>, DbError> {
+        Ok(vec![no_guests(self.dialect())])
+    }
+
     /// Cancels the statement that the session `executor` runs at this moment; the session stays, and its call answers
     /// an error. Nothing running is success.
     async fn cancel(&self, executor: &ExecutorId) -> Result<(), DbError>;
@@ -134,6 +140,20 @@ pub trait Hand: Send + Sync + fmt::Debug {
         write: &LedgerWrite,
         observer: &dyn Observer,
     ) -> Result<Applied, ApplyError>;
+
+    /// Makes a login for an external migrator. Its sessions pass the barrier of the closed fence until they are ended, or
+    /// until a newer leader has taken the target.
+    async fn admit_guest(&mut self) -> Result<Guest, DbError> {
+        Err(DbError::Unsupported(
+            "this database lets no external migrator through a fence".to_owned(),
+        ))
+    }
+
+    /// Ends all such logins: none can log in any more, none of their sessions is left. Gives the sessions that were
+    /// ended. Taking a target does the same.
+    async fn end_guests(&mut self, _patience: Duration) -> Result<Vec<String>, DbError> {
+        Ok(Vec::new())
+    }
 
     /// The ledger as this session sees it, in the order in which it was applied.
     async fn ledger(&mut self) -> Result<Vec<LedgerEntry>, DbError>;
@@ -174,4 +194,24 @@ pub trait Hand: Send + Sync + fmt::Debug {
 
     /// Clears the registration and closes the session in good order.
     async fn release(self: Box<Self>) -> Result<(), DbError>;
+}
+
+/// The refusal of external migrators where no login of theirs could be told from anybody else's.
+fn no_guests(dialect: Dialect) -> Finding {
+    let (message, remedy) = match dialect {
+        Dialect::Sqlite => (
+            "an external migrator cannot pass the fence of a SQLite database, which is one write transaction",
+            "give its files as migrations: {layout, dir}, or run it without lockkeeper",
+        ),
+        Dialect::MySql | Dialect::Postgres => (
+            "external migrators are not supported on MariaDB and MySQL yet",
+            "give its files as migrations: {layout, dir}",
+        ),
+    };
+    Finding {
+        level: FindingLevel::Error,
+        code: "external-unsupported".to_owned(),
+        message: message.to_owned(),
+        remedy: remedy.to_owned(),
+    }
 }

@@ -68,6 +68,23 @@ pub enum Claim {
     },
 }
 
+/// A login for an external migrator's processes, valid until it is ended. `Debug` leaves the password out.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Guest {
+    /// The login's name.
+    pub user: String,
+    /// Its password.
+    pub password: String,
+}
+
+impl std::fmt::Debug for Guest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Guest")
+            .field("user", &self.user)
+            .finish_non_exhaustive()
+    }
+}
+
 /// What `inspect` found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inspection {

@@ -80,6 +80,70 @@ pub struct MigrationSource {
     /// Apply pending migrations that lie below an applied one, instead of refusing them.
     #[prost(bool, tag = "6")]
     pub allow_out_of_order: bool,
+    /// Another migrator's commands; then all fields above are empty.
+    #[prost(message, optional, tag = "7")]
+    pub external: ::core::option::Option<ExternalMigrator>,
+}
+/// ExternalMigrator is another migrator's commands, run by the leader behind the fence. In arguments, "{from}" and "{to}"
+/// stand for the rollout's versions.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ExternalMigrator {
+    /// Program and arguments that apply what is pending.
+    #[prost(string, repeated, tag = "1")]
+    pub up: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Program and arguments that say where the database is.
+    #[prost(string, repeated, tag = "2")]
+    pub status: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Program and arguments that revert the last version; empty: a rollout cannot roll back.
+    #[prost(string, repeated, tag = "3")]
+    pub down: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// How what status prints is read.
+    #[prost(message, optional, tag = "4")]
+    pub rule: ::core::option::Option<StatusRule>,
+    /// The environment variable that holds the DSN; empty: DATABASE_URL.
+    #[prost(string, tag = "5")]
+    pub dsn_env: ::prost::alloc::string::String,
+    /// More variables.
+    #[prost(map = "string, string", tag = "6")]
+    pub env: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+    /// Folder that the commands run in; empty: the coordinator's.
+    #[prost(string, tag = "7")]
+    pub working_dir: ::prost::alloc::string::String,
+    /// Longest time of one command; absent: 10 minutes.
+    #[prost(message, optional, tag = "8")]
+    pub timeout: ::core::option::Option<::prost_types::Duration>,
+    /// Directories with a folder "verify" of scripts that must pass before the gate opens.
+    #[prost(string, repeated, tag = "9")]
+    pub verify: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// StatusRule says how what a status command prints is read.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StatusRule {
+    /// A regular expression whose one group is the version; empty: the command does not tell.
+    #[prost(string, tag = "4")]
+    pub version: ::prost::alloc::string::String,
+    /// Whether anything is pending. Exactly one is set.
+    #[prost(oneof = "status_rule::PendingWhen", tags = "1, 2, 3")]
+    pub pending_when: ::core::option::Option<status_rule::PendingWhen>,
+}
+/// Nested message and enum types in `StatusRule`.
+pub mod status_rule {
+    /// Whether anything is pending. Exactly one is set.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum PendingWhen {
+        /// It is when the command ends with this code.
+        #[prost(int32, tag = "1")]
+        PendingExit(i32),
+        /// It is when the output matches this regular expression.
+        #[prost(string, tag = "2")]
+        Pending(::prost::alloc::string::String),
+        /// It is when the output does not match this regular expression.
+        #[prost(string, tag = "3")]
+        Applied(::prost::alloc::string::String),
+    }
 }
 /// RowInvariant is a query that answers one row of one column.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -4,12 +4,10 @@
 //! |---|---|
 //! | [`flags`] | who registers, and for what |
 //! | [`run`] | `agent run -- CMD…`: starts, stops and restarts a program with the gates |
-//! | [`group`] | a program with all its children, to be signalled and waited for together |
 //! | [`report`] | tells a person what the agent sees |
 //! | [`wait`] | `agent wait`: returns when the schema fits |
 
 mod flags;
-mod group;
 mod report;
 mod run;
 mod wait;

@@ -17,10 +17,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep;
 
 use super::flags::{Registration, agent_failure, build_failure};
-use super::group::{ProcessGroup, Stopped, exit_code, signalled_code};
 use super::report::Reporter;
 use super::say;
 use crate::exit::{Exit, Failure};
+use lockkeeper_migrate::process::{ProcessGroup, Stopped, exit_code, signalled_code};
 
 /// Without renewals the program is stopped when this part of the lease is left: early enough to end gently before
 /// its end, late enough that two coordinators can be tried.

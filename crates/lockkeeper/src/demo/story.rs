@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use lockkeeper_core::rollout::OnFailure;
 use lockkeeper_core::spec::{
-    DEFAULT_BUDGET, DsnReference, FenceMode, MigrationsSpec, OneOrMany, RolloutSpec, RowInvariant,
-    TargetSpec, WaveSpec,
+    DEFAULT_BUDGET, DirectorySpec, DsnReference, FenceMode, MigrationsSpec, OneOrMany, RolloutSpec,
+    RowInvariant, TargetSpec, WaveSpec,
 };
 use lockkeeper_core::strength::Strength;
 use lockkeeper_proto::v1;
@@ -483,14 +483,14 @@ fn target(database: &RegionDatabase, migrations: &std::path::Path) -> Result<Tar
         region: database.region.parse().map_err(bad_name)?,
         dialect: None,
         dsn: DsnReference::File(database.dsn_file.to_string_lossy().into_owned()),
-        migrations: MigrationsSpec {
+        migrations: MigrationsSpec::Directory(DirectorySpec {
             layout: "pop".to_owned(),
             ledger: "own".to_owned(),
             dir: OneOrMany::One(migrations.to_string_lossy().into_owned()),
             placeholders: Default::default(),
             skip_programs: false,
             allow_out_of_order: false,
-        },
+        }),
         strength: Strength::Barrier,
         labels: Default::default(),
         invariants: vec![

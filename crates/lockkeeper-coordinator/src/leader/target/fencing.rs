@@ -117,6 +117,9 @@ impl TargetDriver {
         if self.unfinished().await?.is_some() {
             return Ok(None);
         }
+        if self.is_external() {
+            return self.external_version().await;
+        }
         let ledger = self.hand()?.ledger().await.map_err(needs_person)?;
         let planned = plan::plan(&self.migrations()?.set, &ledger, &plan::Goal::Latest);
         Ok(planned.ok().and_then(|plan| plan.from))

@@ -23,6 +23,9 @@ const REVERT_LIMIT_MIN: Duration = Duration::from_secs(15 * 60);
 
 impl TargetDriver {
     pub(super) async fn migrate(&mut self) -> Step<Event> {
+        if self.is_external() {
+            return self.migrate_external().await;
+        }
         let started = tokio::time::Instant::now();
         self.stand().await?;
         let plan = self.pending().await?;
@@ -136,6 +139,9 @@ impl TargetDriver {
     }
 
     pub(super) async fn roll_back(&mut self) -> Step<Event> {
+        if self.is_external() {
+            return self.revert_external().await;
+        }
         self.stand().await?;
         self.leader
             .waits

@@ -48,21 +48,10 @@ impl TargetDriver {
 
     /// Ledger, scripts and row invariants. Gives the first failure.
     async fn check(&mut self, goal: Goal) -> Step<(Option<String>, ProgressRecord)> {
-        let version = self.version_of(goal);
-        let Self { hand, migrations, .. } = self;
-        let (Some(hand), Some(migrations)) = (hand.as_mut(), migrations.as_ref()) else {
-            return Err(needs_person(DbError::ConnectionLost(String::new())));
-        };
-        let scripts = match goal {
-            Goal::New => migrations.verify.as_slice(),
-            Goal::Unchanged | Goal::Restored => &[],
-        };
-        let verified = engine::verify(hand.as_mut(), &migrations.set, version.as_ref(), scripts).await;
-        let mut failure = match verified {
-            Ok(verification) if verification.passed() => None,
-            Ok(verification) => Some(verification.failures().join("; ")),
-            Err(EngineError::Db(error)) => return Err(needs_person(error)),
-            Err(error) => Some(error.to_string()),
+        let mut failure = if self.is_external() {
+            self.check_external(goal).await?
+        } else {
+            self.check_files(goal).await?
         };
         if let Some(version) = self.unfinished().await? {
             failure.get_or_insert_with(|| format!("version {version} is applied in part"));
@@ -77,6 +66,26 @@ impl TargetDriver {
             record.invariants.clear();
         }
         Ok((failure, record))
+    }
+
+    /// Ledger and verify scripts. Gives the first failure.
+    async fn check_files(&mut self, goal: Goal) -> Step<Option<String>> {
+        let version = self.version_of(goal);
+        let Self { hand, migrations, .. } = self;
+        let (Some(hand), Some(migrations)) = (hand.as_mut(), migrations.as_ref()) else {
+            return Err(needs_person(DbError::ConnectionLost(String::new())));
+        };
+        let scripts = match goal {
+            Goal::New => migrations.verify.as_slice(),
+            Goal::Unchanged | Goal::Restored => &[],
+        };
+        let verified = engine::verify(hand.as_mut(), &migrations.set, version.as_ref(), scripts).await;
+        Ok(match verified {
+            Ok(verification) if verification.passed() => None,
+            Ok(verification) => Some(verification.failures().join("; ")),
+            Err(EngineError::Db(error)) => return Err(needs_person(error)),
+            Err(error) => Some(error.to_string()),
+        })
     }
 
     /// Asks every row invariant again. Gives the first that answers otherwise than just after drained.

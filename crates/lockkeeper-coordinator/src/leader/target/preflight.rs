@@ -46,8 +46,13 @@ impl TargetDriver {
                 missing.message, missing.remedy
             )));
         }
-        if let Err(other) = engine::refuse_other_ledgers(&inspection) {
+        if !self.is_external()
+            && let Err(other) = engine::refuse_other_ledgers(&inspection)
+        {
             return Ok(Event::PreflightRefused(other.to_string()));
+        }
+        if self.is_external() {
+            return self.plan_external().await;
         }
         let goal = match self.spec.to.as_str() {
             "latest" => plan::Goal::Latest,

@@ -201,7 +201,7 @@ fn pattern(epoch: GateEpoch) -> String {
 }
 
 fn source(names: &Names, epoch: GateEpoch) -> String {
-    let gate = &names.gate;
+    let (gate, guests) = (&names.gate, &names.guests);
     let number = epoch.0;
     format!(
         r"
@@ -228,6 +228,18 @@ BEGIN
                     gate.generation, gate.revision),
                 HINT = 'Do not retry: a newer leader has taken over.';
         END IF;
+    END IF;
+    IF session_user ~ '^lockkeeper_{epoch}_[0-9a-f]{{16}}$' THEN
+        SELECT * INTO gate FROM {gate} FOR SHARE;
+        IF EXISTS (SELECT FROM {guests} g WHERE g.role = session_user AND g.gate_epoch = {number}
+                AND g.generation = gate.generation AND g.revision = gate.revision
+                AND g.leader_id IS NOT DISTINCT FROM gate.leader_id) THEN
+            RETURN NULL;
+        END IF;
+        RAISE EXCEPTION USING ERRCODE = 'LK002',
+            MESSAGE = format('lockkeeper: this migrator was let in by a leader that is none any more, the target was taken under e%s.%s',
+                gate.generation, gate.revision),
+            HINT = 'Do not retry: a newer leader has taken over.';
     END IF;
     RAISE EXCEPTION USING ERRCODE = 'LK001',
         MESSAGE = format('lockkeeper: %I.%I is fenced at g%s by rollout %s',

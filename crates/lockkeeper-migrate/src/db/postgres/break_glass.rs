@@ -12,7 +12,7 @@ use super::identity::{identity, server};
 use super::schema::{self, Names};
 use super::session::{db_error, is_lock_failure, set_lock_timeout};
 use super::take::signed;
-use super::{Postgres, blockers, clean_up, epoch_table};
+use super::{Postgres, blockers, clean_up, epoch_table, guest};
 use crate::db::break_glass::taken_meanwhile;
 use crate::db::{
     Blocker, BreakGlass, Database, DbError, ExecutorState, FenceState, GateRow, Living, Release,
@@ -100,6 +100,7 @@ async fn release(
 ) -> Result<Released, ReleaseError> {
     let found = gate::read(conn, names, Lock::None).await?;
     let ended = end_executor(conn, &found, order.living).await?;
+    end_guests(conn, names, order.living).await?;
     let mut tx = conn.begin().await.map_err(db_error)?;
     let mut row = hold(&mut tx, names).await?;
     if row.executor != found.row.executor {
@@ -146,6 +147,22 @@ async fn end_executor(
         Living::End => {
             blockers::end_and_confirm(conn, id, Instant::now() + END_LIMIT).await?;
             Ok(seen)
+        }
+    }
+}
+
+/// The same for an external migrator, which may outlive the executor that let it in.
+async fn end_guests(conn: &mut PgConnection, names: &Names, living: Living) -> Result<(), ReleaseError> {
+    match living {
+        Living::Refuse => match guest::living(conn, names).await?.as_slice() {
+            [] => Ok(()),
+            sessions => Err(ReleaseError::ExecutorLives {
+                executor: format!("an external migrator: {}", sessions.join(", ")),
+            }),
+        },
+        Living::End => {
+            guest::end_all(conn, names, Instant::now() + END_LIMIT).await?;
+            Ok(())
         }
     }
 }

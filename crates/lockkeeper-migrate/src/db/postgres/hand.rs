@@ -19,10 +19,10 @@ use super::ledger::RowOf;
 use super::schema::Names;
 use super::session::{Connector, Session, db_error, run};
 use super::take::{Taken, signed};
-use super::{catalogue, clean_up, epoch_table, ledger, verify};
+use super::{catalogue, clean_up, epoch_table, guest, ledger, verify};
 use crate::db::{
-    Applied, ApplyError, BarrierReport, DbError, Doubt, ExecutorId, GateRow, Hand, LedgerWrite, Observer,
-    Resolution, VerifyOutcome,
+    Applied, ApplyError, BarrierReport, DbError, Doubt, ExecutorId, GateRow, Guest, Hand, LedgerWrite,
+    Observer, Resolution, VerifyOutcome,
 };
 use crate::fingerprint::Schema;
 use crate::ledger::{EditRecord, LedgerEntry};
@@ -283,6 +283,17 @@ impl Hand for PgHand {
             )),
             other => other,
         }
+    }
+
+    async fn admit_guest(&mut self) -> Result<Guest, DbError> {
+        let result = self.make_guest().await;
+        self.settle(result).await
+    }
+
+    async fn end_guests(&mut self, patience: Duration) -> Result<Vec<String>, DbError> {
+        let deadline = Instant::now() + patience;
+        let result = guest::end_all(&mut self.session.conn, &self.names, deadline).await;
+        self.settle(result).await
     }
 
     async fn ledger(&mut self) -> Result<Vec<LedgerEntry>, DbError> {

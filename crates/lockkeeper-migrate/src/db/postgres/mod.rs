@@ -37,6 +37,7 @@ mod clean_up;
 mod epoch_table;
 mod examine;
 mod gate;
+mod guest;
 mod hand;
 mod identity;
 mod journal;
@@ -171,6 +172,13 @@ impl Database for Postgres {
 
     async fn end_executor(&self, executor: &ExecutorId, patience: Duration) -> Result<(), DbError> {
         hand::end_executor(&self.connector, executor, patience).await
+    }
+
+    async fn guest_findings(&self) -> Result<Vec<Finding>, DbError> {
+        let mut session = self.connector.connect().await?;
+        let findings = guest::findings(&mut session.conn).await;
+        session.close().await;
+        findings
     }
 
     async fn cancel(&self, executor: &ExecutorId) -> Result<(), DbError> {

@@ -32,6 +32,8 @@ pub(super) struct Names {
     pub(super) journal: String,
     pub(super) meta: String,
     pub(super) edits: String,
+    /// May be missing: made with the first one.
+    pub(super) guests: String,
     /// The format of the tables.
     pub(super) format: i64,
     /// The ledger that holds the history.
@@ -49,6 +51,7 @@ impl Names {
             journal: table("lockkeeper_journal"),
             meta: table("lockkeeper_meta"),
             edits: table("lockkeeper_edits"),
+            guests: table("lockkeeper_guest"),
             schema,
             format,
             kept,

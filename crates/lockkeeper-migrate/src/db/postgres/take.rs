@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use super::blockers;
 use super::gate::{self, Found, Lock, Terms};
+use super::guest;
 use super::identity::identity;
 use super::ledger;
 use super::schema::{self, Names};
@@ -121,6 +122,7 @@ impl Taking<'_> {
             if let Some(old) = old.to_end(&self.session.id) {
                 self.end(old).await?;
             }
+            self.end_guests().await?;
             match self.register(epoch, id, old.executor.as_ref()).await? {
                 Some(row) => return Ok(row),
                 // Another hand of the same leader registered meanwhile: it is the older one now.
@@ -169,6 +171,8 @@ impl Taking<'_> {
         if let Some(old) = found.row.to_end(&self.session.id) {
             self.end(old).await?;
         }
+        // A migrator's transaction that has passed the barrier holds the row as well.
+        self.end_guests().await?;
         Ok(self.pause("the lock on the gate row").await?)
     }
 
@@ -179,6 +183,15 @@ impl Taking<'_> {
             && let Some(blocker) = named
         {
             self.observer.event(Event::Ended(blocker));
+        }
+        Ok(())
+    }
+
+    /// Step 3, for an older leader's external migrator: whatever became of its processes, its sessions are gone.
+    async fn end_guests(&mut self) -> Result<(), DbError> {
+        let ended = guest::end_all(&mut self.session.conn, &self.names, self.deadline).await?;
+        for session in ended {
+            tracing::warn!(session, "ended an external migrator's session");
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 use tokio::time::{sleep, timeout};
 
 /// How often it is looked whether the group's last process has gone: the kernel tells only of the first.
@@ -20,14 +20,14 @@ const SIGNALLED: i32 = 128;
 
 /// A running program with its children.
 #[derive(Debug)]
-pub(super) struct ProcessGroup {
+pub struct ProcessGroup {
     child: Child,
     id: Pid,
 }
 
 /// How a stopped group ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stopped {
+pub enum Stopped {
     /// All its processes ended when asked.
     Gently(Option<ExitStatus>),
     /// Some had to be killed.
@@ -38,12 +38,19 @@ pub(super) enum Stopped {
 
 impl ProcessGroup {
     /// Starts `program`. Standard input, output and error are this process's own.
-    pub(super) fn start(program: &str, arguments: &[String]) -> io::Result<Self> {
-        let child = Command::new(program)
-            .args(arguments)
-            .process_group(0)
-            .kill_on_drop(true)
-            .spawn()?;
+    ///
+    /// # Errors
+    /// As the system says.
+    pub fn start(program: &str, arguments: &[String]) -> io::Result<Self> {
+        Self::spawn(Command::new(program).args(arguments))
+    }
+
+    /// Starts a command in a group of its own.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub fn spawn(command: &mut Command) -> io::Result<Self> {
+        let child = command.process_group(0).kill_on_drop(true).spawn()?;
         let id = child
             .id()
             .and_then(|id| i32::try_from(id).ok())
@@ -52,17 +59,27 @@ impl ProcessGroup {
         Ok(Self { child, id })
     }
 
-    pub(super) fn id(&self) -> i32 {
+    /// The piped output and error streams, once.
+    pub fn output(&mut self) -> (Option<ChildStdout>, Option<ChildStderr>) {
+        (self.child.stdout.take(), self.child.stderr.take())
+    }
+
+    /// The group's id, which is the program's.
+    #[must_use]
+    pub fn id(&self) -> i32 {
         self.id.as_raw_nonzero().get()
     }
 
     /// Waits until the program itself ends; its children may go on.
-    pub(super) async fn ended(&mut self) -> io::Result<ExitStatus> {
+    ///
+    /// # Errors
+    /// As the system says.
+    pub async fn ended(&mut self) -> io::Result<ExitStatus> {
         self.child.wait().await
     }
 
     /// Asks every process to end, and kills what is left after `limit`.
-    pub(super) async fn stop(&mut self, signal: Signal, limit: Duration) -> Stopped {
+    pub async fn stop(&mut self, signal: Signal, limit: Duration) -> Stopped {
         self.signal(signal);
         if let Ok(status) = timeout(limit, self.gone()).await {
             return Stopped::Gently(status);
@@ -126,7 +143,8 @@ impl Drop for ProcessGroup {
 }
 
 /// The exit code that passes `status` on.
-pub(super) fn exit_code(status: ExitStatus) -> i32 {
+#[must_use]
+pub fn exit_code(status: ExitStatus) -> i32 {
     status
         .code()
         .or_else(|| status.signal().map(|signal| SIGNALLED + signal))
@@ -134,7 +152,8 @@ pub(super) fn exit_code(status: ExitStatus) -> i32 {
 }
 
 /// The exit code of a program that was ended by `signal`.
-pub(super) fn signalled_code(signal: Signal) -> i32 {
+#[must_use]
+pub fn signalled_code(signal: Signal) -> i32 {
     SIGNALLED + signal.as_raw()
 }
 
