@@ -10,7 +10,7 @@ export PATH := $(LOCKKEEPER_TOOLS):$(PATH)
 # Arguments for the demo, for example: make demo ARGS="--agents 10"
 ARGS ?=
 
-.PHONY: help setup demo model sim bench-adapter test test-full lint fmt
+.PHONY: help setup demo model sim sim-bugs bench-adapter test test-full lint fmt
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,11 +33,15 @@ SEED ?=
 # A build of its own: with a scheduler whose choices follow from the seed, and with the seeded bugs (BUG=name).
 sim: ## Simulate fleets whose network, store and databases fail, and check every promise
 	RUSTFLAGS="--cfg tokio_unstable --cfg mutations" CARGO_TARGET_DIR=target/sim cargo run --locked --profile sim \
-	    -p lockkeeper-sim -- $(if $(SEED),--seed $(SEED),--seeds $(SEEDS)) $(if $(BUG),--bug $(BUG))
+	    -p lockkeeper-sim -- $(if $(SEED),--seed $(SEED),--seeds $(SEEDS)) $(if $(BUG),--bug $(BUG)) $(if $(BUGS),--bugs)
+
+sim-bugs: ## Plant every seeded bug of coordinators and driver, and say which seed catches it
+	$(MAKE) --no-print-directory sim SEEDS=$(SEEDS) BUGS=1
 
 test: lint build ## Formatting, lints, unit, conformance, end-to-end and doc tests
 	cargo test --workspace --locked
 	$(MAKE) --no-print-directory sim SEEDS=300
+	$(MAKE) --no-print-directory sim-bugs SEEDS=1000
 
 test-full: lint build ## The same and the tests that take long
 	LOCKKEEPER_TEST_FULL=1 cargo test --workspace --locked

@@ -2,10 +2,11 @@
 
 use std::fmt;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc;
 
 use clap::Parser;
+use lockkeeper_coordinator::leader::access::Migrations;
 use lockkeeper_core::mutation::Mutation;
 use lockkeeper_sim::checker::Counts;
 use lockkeeper_sim::run::{Run, migrations, run};
@@ -26,7 +27,7 @@ struct Options {
     /// With this seeded bug, by name
     #[arg(long, value_parser = bug)]
     bug: Option<Mutation>,
-    /// Plant every seeded bug in turn, and say which seed catches it
+    /// Plant every seeded bug of coordinators and driver in turn, and say which seed catches it
     #[arg(long, conflicts_with_all = ["seed", "bug"])]
     bugs: bool,
     /// Show the logs of coordinators and agents with the story (`debug`, `lockkeeper_coordinator=trace`, …)
@@ -163,23 +164,41 @@ fn all_bugs() -> impl Iterator<Item = Mutation> {
 
 /// Which seed catches each bug first.
 fn bugs(seeds: u64) -> Result<bool, String> {
-    let migrations = migrations()?;
-    let mut caught_of_driven = 0;
-    for bug in all_bugs() {
-        let mut caught = None;
-        for seed in 1..=seeds {
-            if let Some(violation) = run(seed, migrations.clone(), Some(bug))?.violation {
-                caught = Some((seed, violation));
-                break;
-            }
+    let migrations = &migrations()?;
+    let (send, found) = mpsc::channel();
+    let next = &AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..threads() {
+            let send = send.clone();
+            scope.spawn(move || {
+                while let Some(bug) = Mutation::DRIVEN.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    // Nobody listens any more: an error was met.
+                    let _ = send.send((*bug, first_caught(*bug, seeds, migrations)));
+                }
+            });
         }
-        match &caught {
-            Some((seed, violation)) => println!("{bug:?}: seed {seed}: {violation}"),
+    });
+    drop(send);
+    let mut caught = 0;
+    for (bug, first) in found {
+        match first? {
+            Some((seed, violation)) => {
+                caught += 1;
+                println!("{bug:?}: seed {seed}: {violation}");
+            }
             None => println!("{bug:?}: not within {seeds} seeds"),
         }
-        caught_of_driven += usize::from(caught.is_some() && Mutation::DRIVEN.contains(&bug));
     }
     let count = Mutation::DRIVEN.len();
-    println!("mutations: {caught_of_driven} of {count} caught");
-    Ok(caught_of_driven == count)
+    println!("mutations: {caught} of {count} caught");
+    Ok(caught == count)
+}
+
+fn first_caught(bug: Mutation, seeds: u64, migrations: &Migrations) -> Result<Option<(u64, String)>, String> {
+    for seed in 1..=seeds {
+        if let Some(violation) = run(seed, migrations.clone(), Some(bug))?.violation {
+            return Ok(Some((seed, violation)));
+        }
+    }
+    Ok(None)
 }

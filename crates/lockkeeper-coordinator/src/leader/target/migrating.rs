@@ -110,9 +110,7 @@ impl TargetDriver {
         warn!(target = %self.name(), reason, "stopping the migration");
         let statement = self.leader.waits.of(self.name()).statement;
         let running = statement.map(|s| format!(" (at {s})")).unwrap_or_default();
-        if !mutated(Mutation::OverBudgetUnsettled) {
-            self.drop_hand().await;
-        }
+        self.drop_hand().await;
         // A cancelled commit may have been a commit: what the ledger says now decides.
         self.take().await?;
         let ledger = self.hand()?.ledger().await.map_err(needs_person)?;
