@@ -172,7 +172,8 @@ async fn end_sessions(
         .fetch_all(&mut *conn)
         .await
         .map_err(|error| no_right_to_end(db_error(error), role))?;
-        if rows.is_empty() {
+        let prepared = prepared_by(conn, role).await?;
+        if rows.is_empty() && prepared.is_empty() {
             return Ok(ended);
         }
         for row in &rows {
@@ -182,16 +183,29 @@ async fn end_sessions(
             }
         }
         if Instant::now() >= deadline {
-            return Err(DbError::TimedOut {
-                what: format!(
-                    "the end of the external migrator's sessions, {}",
-                    ended.join(", ")
+            let what = match prepared.as_slice() {
+                [] => format!("the end of the external migrator's sessions, {}", ended.join(", ")),
+                gids => format!(
+                    "the end of what the external migrator has prepared; ROLLBACK PREPARED each of {}",
+                    gids.join(", ")
                 ),
+            };
+            return Err(DbError::TimedOut {
+                what,
                 blockers: Vec::new(),
             });
         }
         sleep(POLL).await;
     }
+}
+
+/// Transactions that sessions of the role have prepared: they outlive their sessions.
+async fn prepared_by(conn: &mut PgConnection, role: &str) -> Result<Vec<String>, DbError> {
+    sqlx::query_scalar("SELECT quote_literal(gid) FROM pg_prepared_xacts WHERE owner = $1 ORDER BY 1")
+        .bind(role)
+        .fetch_all(conn)
+        .await
+        .map_err(db_error)
 }
 
 fn no_right_to_make(error: &DbError) -> DbError {
