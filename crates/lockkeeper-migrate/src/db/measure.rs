@@ -129,7 +129,7 @@ impl Effects {
                 .cmp(&(a.blocks, &a.mode))
                 .then_with(|| a.object.cmp(&b.object))
         });
-        let first_line = statement.text.lines().next().unwrap_or_default();
+        let first_line = statement.shown().lines().next().unwrap_or_default();
         Measurement {
             index: position + 1,
             line: statement.line as usize,

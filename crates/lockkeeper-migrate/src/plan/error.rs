@@ -94,6 +94,16 @@ pub enum PlanError {
     /// A down by no steps.
     #[error("plan down by 0 steps: say how many, at least 1")]
     NoSteps,
+    /// The down script of a migration to take back cannot be read as statements.
+    #[error(
+        "plan down over version {version}: its down migration cannot be split into statements: {problem}"
+    )]
+    BrokenDown {
+        /// The version.
+        version: SchemaVersion,
+        /// File, line and problem.
+        problem: String,
+    },
     /// A migration to take back has no down script.
     #[error("plan down over version {version}: {} has no down migration", up.display())]
     MissingDown {

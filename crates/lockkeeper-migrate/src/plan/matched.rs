@@ -235,9 +235,13 @@ impl<'a> Matched<'a> {
         let (taken, kept): (Vec<_>, Vec<_>) = applied
             .enumerate()
             .partition(|(from_top, place)| take(*from_top, place.at));
-        let down = |migration: &Arc<Migration>| match migration.down {
-            Some(_) => Ok(step(Direction::Down, migration)),
-            None => Err(PlanError::MissingDown {
+        let down = |migration: &Arc<Migration>| match (&migration.down, &migration.down_problem) {
+            (Some(_), _) => Ok(step(Direction::Down, migration)),
+            (None, Some(problem)) => Err(PlanError::BrokenDown {
+                version: migration.version.clone(),
+                problem: problem.clone(),
+            }),
+            (None, None) => Err(PlanError::MissingDown {
                 version: migration.version.clone(),
                 up: migration.up.path.clone(),
             }),

@@ -27,6 +27,7 @@ fn set(versions: &[&str]) -> MigrationSet {
         up: script(version, Direction::Up),
         // Version 2 cannot be taken back.
         down: (*version != "2").then(|| script(version, Direction::Down)),
+        down_problem: None,
     };
     MigrationSet {
         layout: Layout::GolangMigrate,
@@ -93,6 +94,24 @@ fn outcome(set: &MigrationSet, ledger: &[LedgerEntry], goal: &Goal) -> String {
             format!("{} -> {}:{}", text(&from), text(&to), steps.collect::<String>())
         }
     }
+}
+
+#[test]
+fn a_way_back_that_cannot_be_split_stops_down_and_says_where() {
+    let mut set = set(&["1", "2"]);
+    let broken = Migration {
+        down: None,
+        down_problem: Some("dir/2_m.down.sql:3: a string is not closed".to_owned()),
+        ..(*set.migrations[1]).clone()
+    };
+    set.migrations[1] = Arc::new(broken);
+    let history = ["1", "2"].map(entry);
+    assert!(plan(&set, &history, &Goal::Latest).is_ok());
+    assert_eq!(
+        plan(&set, &history, &Goal::DownSteps(1)).unwrap_err().to_string(),
+        "plan down over version 2: its down migration cannot be split into statements: \
+         dir/2_m.down.sql:3: a string is not closed"
+    );
 }
 
 #[test]
@@ -300,6 +319,7 @@ fn flyway(with_baseline: &[&str]) -> MigrationSet {
             kind,
             up,
             down: None,
+            down_problem: None,
             version,
         })
     };

@@ -165,3 +165,52 @@ fn a_folder_that_contains_itself_is_refused_where_folders_are_entered() {
         }
     });
 }
+
+/// Writes a way back that never ends its string; gives the line where it begins, if the layout has ways back.
+fn break_down(dir: &Dir, layout: Layout, version: u32) -> Option<(String, u32)> {
+    let sql = "SELECT 'open;\n";
+    let (name, before) = match layout {
+        Layout::Pop | Layout::GolangMigrate => (format!("{version}_a.down.sql"), ""),
+        Layout::Goose => (
+            file(layout, version),
+            "-- +goose Up\nSELECT 1;\n-- +goose Down\n-- +goose StatementBegin\n",
+        ),
+        Layout::Dbmate => (
+            file(layout, version),
+            "-- migrate:up\nSELECT 1;\n-- migrate:down\n",
+        ),
+        Layout::Sqlx => {
+            let up = dir.path().join(file(layout, version));
+            fs::rename(&up, up.with_extension("up.sql")).unwrap();
+            (format!("{version}_a.down.sql"), "")
+        }
+        Layout::Refinery => return None,
+        Layout::Flyway => (format!("U{version}__a.sql"), ""),
+        Layout::Diesel => (format!("{version}_a/down.sql"), ""),
+    };
+    let after = if layout == Layout::Goose {
+        "-- +goose StatementEnd\n"
+    } else {
+        ""
+    };
+    dir.write(&name, format!("{before}{sql}{after}").as_bytes());
+    let line = u32::try_from(before.lines().count()).unwrap() + 1;
+    Some((name, line))
+}
+
+#[test]
+fn a_way_back_that_cannot_be_split_stops_nobody_from_going_up() {
+    each(|layout| {
+        let dir = good(layout, 2);
+        let Some((name, line)) = break_down(&dir, layout, 3) else {
+            return;
+        };
+        let set = load(&dir.dirs(), Some(layout), Sqlite).unwrap_or_else(|e| panic!("{layout}: {e}"));
+        assert_eq!(versions(&set), ["1", "3"], "{layout}");
+        assert_eq!(set.migrations[1].down, None, "{layout}");
+        let problem = set.migrations[1].down_problem.as_deref().unwrap();
+        let start = format!("DIR/{name}:{line}: ");
+        assert!(dir.plain(problem).starts_with(&start), "{layout}: {problem}");
+        assert_eq!(set.migrations[0].down_problem, None, "{layout}");
+    });
+}

@@ -107,13 +107,9 @@ fn migration(file: File<'_>, dialect: Dialect) -> Result<Migration, SourceError>
         problem: problem.to_owned(),
     })?;
     let script = |direction| script(path, &text, &blocks, direction, dialect);
-    Ok(Migration {
-        version: file.version,
-        name: file.name,
-        kind: MigrationKind::Versioned,
-        up: script(Direction::Up)?,
-        down: Some(script(Direction::Down)?),
-    })
+    let up = script(Direction::Up)?;
+    Migration::new(file.version, file.name, MigrationKind::Versioned, up)
+        .with_down(Some(script(Direction::Down)))
 }
 
 /// Whether a block asks for a transaction.
@@ -216,7 +212,7 @@ fn script(
         direction,
         if bracketed { Brackets::Own } else { Brackets::None },
     );
-    Script::of_section(path, section, dialect, &rule)
+    Script::of_section(path, section, &[], dialect, &rule)
 }
 
 /// Whether blocks get a BEGIN and COMMIT in place of the directives around them.

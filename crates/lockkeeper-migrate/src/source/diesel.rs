@@ -138,13 +138,8 @@ fn migration(
         }
         Script::of(path, text, dialect, &rule)
     };
-    Ok(Migration {
-        version,
-        name: name.to_owned(),
-        kind: MigrationKind::Versioned,
-        up: script(up)?,
-        down: folder.file(DOWN).map(script).transpose()?,
-    })
+    let migration = Migration::new(version, name.to_owned(), MigrationKind::Versioned, script(up)?);
+    migration.with_down(folder.file(DOWN).map(script))
 }
 
 fn metadata(folder: &Folder<'_>) -> Result<Option<Metadata>, SourceError> {

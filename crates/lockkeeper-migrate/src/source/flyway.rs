@@ -180,7 +180,7 @@ impl Files {
     ) -> Result<(), SourceError> {
         for (key, file) in self.versioned {
             let undo = self.undos.remove(&key);
-            let down = undo.map(|undo| script(&undo, dialect, context)).transpose()?;
+            let down = undo.map(|undo| script(&undo, dialect, context));
             found
                 .migrations
                 .push(migration(file, MigrationKind::Versioned, down, dialect, context)?);
@@ -225,17 +225,12 @@ fn key(version: &SchemaVersion) -> Vec<String> {
 fn migration(
     file: File,
     kind: MigrationKind,
-    down: Option<Script>,
+    down: Option<Result<Script, SourceError>>,
     dialect: Dialect,
     context: &Context<'_>,
 ) -> Result<Migration, SourceError> {
-    Ok(Migration {
-        up: script(&file, dialect, context)?,
-        version: file.name.version,
-        name: file.name.name,
-        kind,
-        down,
-    })
+    let up = script(&file, dialect, context)?;
+    Migration::new(file.name.version, file.name.name, kind, up).with_down(down)
 }
 
 fn script(file: &File, dialect: Dialect, context: &Context<'_>) -> Result<Script, SourceError> {
@@ -250,7 +245,7 @@ fn script(file: &File, dialect: Dialect, context: &Context<'_>) -> Result<Script
     match (file.sidecar.placeholders, file.name.prefix) {
         (Placeholders::Keep, _) => Script::of(&file.path, text, dialect, &rule),
         // Another value makes Flyway run it again.
-        (Placeholders::Replace, Prefix::Repeatable) => Script::of(
+        (Placeholders::Replace, Prefix::Repeatable) => Script::of_values(
             &file.path,
             placeholders::replace(&file.path, &text, values)?,
             dialect,

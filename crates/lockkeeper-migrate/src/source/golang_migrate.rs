@@ -83,16 +83,11 @@ fn migration(
     };
     let dialect = context.dialect;
     let rule = FileRule::by_dialect(dialect);
-    let read = |file: &Option<Named>| {
-        file.as_ref()
-            .map(|file| Script::read(&file.path, dialect, &rule))
-            .transpose()
+    let read = |file: &Named| Script::read(&file.path, dialect, &rule);
+    let up = match &pair.up {
+        Some(up) => read(up)?,
+        None => Script::absent(&known.path),
     };
-    Ok(Some(Migration {
-        version,
-        name: known.name.clone(),
-        kind: MigrationKind::Versioned,
-        up: read(&pair.up)?.unwrap_or_else(|| Script::absent(&known.path)),
-        down: read(&pair.down)?,
-    }))
+    let migration = Migration::new(version, known.name.clone(), MigrationKind::Versioned, up);
+    migration.with_down(pair.down.as_ref().map(read)).map(Some)
 }

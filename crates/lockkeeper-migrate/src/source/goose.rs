@@ -10,6 +10,7 @@ use super::interpolate::interpolate;
 use super::migration::{MigrationKind, Script};
 use super::pairs::{Pairs, number};
 use super::section::{Section, numbered, without_end};
+use super::substitution::Substituted;
 use super::transaction::FileRule;
 use super::{
     Context, Direction, Environment, Found, Layout, Listing, Migration, Reach, Reader, Skipped, SourceError,
@@ -46,13 +47,8 @@ impl Reader for GooseReader {
         for (version, pair) in pairs.into_iter() {
             let Some(file) = pair.up else { continue };
             let parts = read(&file.path, context)?;
-            found.migrations.push(Migration {
-                version,
-                name: file.name,
-                kind: MigrationKind::Versioned,
-                up: parts.up,
-                down: parts.down,
-            });
+            let migration = Migration::new(version, file.name, MigrationKind::Versioned, parts.up);
+            found.migrations.push(migration.with_down(parts.down)?);
         }
         Ok(found)
     }
@@ -78,7 +74,7 @@ fn version(digits: &str, entry: &Entry) -> Result<u64, SourceError> {
 
 struct Scripts {
     up: Script,
-    down: Option<Script>,
+    down: Option<Result<Script, SourceError>>,
 }
 
 fn read(path: &Path, context: &Context<'_>) -> Result<Scripts, SourceError> {
@@ -96,12 +92,10 @@ fn read(path: &Path, context: &Context<'_>) -> Result<Scripts, SourceError> {
             how: "it says +goose NO TRANSACTION",
         },
     };
-    let script = |part: Part| {
-        Script::of_section(path, part.section, dialect, &rule).map(|script| script.with_blocks(&part.blocks))
-    };
+    let script = |part: Part| Script::of_section(path, part.section, &part.blocks, dialect, &rule);
     Ok(Scripts {
         up: script(parts.up)?,
-        down: parts.down.map(script).transpose()?,
+        down: parts.down.map(script),
     })
 }
 
@@ -253,7 +247,7 @@ impl Parser<'_> {
             }
             (Annotation::StatementBegin, ..) => {
                 self.leave_out();
-                self.block = Some((number, self.part().section.text.len()));
+                self.block = Some((number, self.part().section.text().len()));
                 return Ok(());
             }
             (Annotation::StatementEnd, _, None) => {
@@ -263,7 +257,7 @@ impl Parser<'_> {
                 self.block = None;
                 self.unfinished = None;
                 let part = self.part();
-                part.blocks.push(start..part.section.text.len());
+                part.blocks.push(start..part.section.text().len());
                 // The block's last statement may lack its semicolon.
                 part.section.show(line, ";\n");
                 return Ok(());
@@ -292,18 +286,19 @@ impl Parser<'_> {
     }
 
     fn take_statement(&mut self, number: u32, line: &str, bare: &str) -> Result<(), Wrong> {
-        let shown = match self.envsub {
-            Envsub::Off => line.to_owned(),
+        let run = match self.envsub {
+            Envsub::Off => Substituted::plain(line.to_owned()),
             Envsub::On => {
-                let expanded = interpolate(bare, self.environment).map_err(|problem| (number, problem))?;
-                expanded + &line[bare.len()..]
+                let mut run = interpolate(bare, self.environment).map_err(|problem| (number, problem))?;
+                run.push(&line[bare.len()..]);
+                run
             }
         };
         self.unfinished.get_or_insert(number);
-        if self.block.is_none() && ends_with_semicolon(&shown) {
+        if self.block.is_none() && ends_with_semicolon(&run.text) {
             self.unfinished = None;
         }
-        self.part().section.show(line, &shown);
+        self.part().section.show_values(line, run);
         Ok(())
     }
 

@@ -2,12 +2,13 @@
 //! `${NAME-default}`, `${NAME?message}`, `${NAME:offset:length}`; `$$` and `\$` are a dollar sign.
 
 use super::Environment;
+use super::substitution::Substituted;
 
 /// Deepest nesting of defaults in defaults.
 const DEPTH_MAX: usize = 32;
 
 /// Replaces the variables in a line. One that is not set is empty, as it is for goose.
-pub(super) fn interpolate(line: &str, environment: &Environment) -> Result<String, String> {
+pub(super) fn interpolate(line: &str, environment: &Environment) -> Result<Substituted, String> {
     let mut scanner = Scanner {
         rest: line,
         environment,
@@ -24,25 +25,28 @@ struct Scanner<'a> {
 
 impl<'a> Scanner<'a> {
     /// Reads up to `stop`, or to the end.
-    fn expression(&mut self, stop: Option<char>) -> Result<String, String> {
+    fn expression(&mut self, stop: Option<char>) -> Result<Substituted, String> {
         self.depth += 1;
         if self.depth > DEPTH_MAX {
             return Err(format!("variables are nested more than {DEPTH_MAX} deep"));
         }
-        let mut out = String::new();
+        let mut out = Substituted::default();
         while let Some(next) = self.rest.chars().next().filter(|c| Some(*c) != stop) {
             if self.skip(r"\\") {
-                out.push_str(r"\\");
+                out.push(r"\\");
             } else if self.skip(r"\$") || self.skip("$$") {
-                out.push('$');
+                out.push("$");
             } else if self.skip("$(") {
-                out.push_str("$(");
+                out.push("$(");
             } else if next == '$' && self.rest.len() > 1 {
-                self.rest = &self.rest[1..];
-                out.push_str(&self.variable()?);
+                let from = self.rest;
+                self.rest = &from[1..];
+                let value = self.variable()?;
+                out.put(&from[..from.len() - self.rest.len()], &value);
             } else {
-                self.rest = &self.rest[next.len_utf8()..];
-                out.push(next);
+                let (text, rest) = self.rest.split_at(next.len_utf8());
+                self.rest = rest;
+                out.push(text);
             }
         }
         self.depth -= 1;
@@ -60,15 +64,15 @@ impl<'a> Scanner<'a> {
             return Ok(value.unwrap_or_default());
         }
         let value = if self.skip(":-") {
-            let default = self.expression(Some('}'))?;
+            let default = self.expression(Some('}'))?.text;
             value.filter(|v| !v.is_empty()).unwrap_or(default)
         } else if self.skip(":") {
             self.substring(&value.unwrap_or_default())?
         } else if self.skip("-") {
-            let default = self.expression(Some('}'))?;
+            let default = self.expression(Some('}'))?.text;
             value.unwrap_or(default)
         } else if self.skip("?") {
-            let message = self.expression(Some('}'))?;
+            let message = self.expression(Some('}'))?.text;
             let message = if message.is_empty() { "not set" } else { &message };
             value.ok_or_else(|| format!("variable {name}: {message}"))?
         } else {
@@ -180,7 +184,10 @@ mod tests {
             ("${A:x}", Err("\"x\" is no place in a variable")),
         ] {
             assert_eq!(
-                interpolate(line, &environment).as_deref().map_err(String::as_str),
+                interpolate(line, &environment)
+                    .as_ref()
+                    .map(|found| found.text.as_str())
+                    .map_err(String::as_str),
                 expected,
                 "{line}"
             );

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::files::{ByteOrderMark, FileText, read_file};
 use super::section::Section;
+use super::substitution::{Substituted, shown};
 use super::transaction::{FileRule, TransactionMode, decide};
 use super::{Checksum, Layout, OutOfOrder, SourceError, placeholders};
 use crate::dialect::Dialect;
@@ -86,9 +87,39 @@ pub struct Migration {
     pub up: Script,
     /// How to get back, if the source has it.
     pub down: Option<Script>,
+    /// Where and why the way back that the source has cannot be read as statements; then there is no `down`.
+    pub down_problem: Option<String>,
 }
 
 impl Migration {
+    /// A migration without a way back.
+    pub(crate) fn new(version: SchemaVersion, name: String, kind: MigrationKind, up: Script) -> Self {
+        Self {
+            version,
+            name,
+            kind,
+            up,
+            down: None,
+            down_problem: None,
+        }
+    }
+
+    /// Takes the way back as it was read. One that cannot be split into statements keeps nobody from going up.
+    pub(super) fn with_down(self, down: Option<Result<Script, SourceError>>) -> Result<Self, SourceError> {
+        match down {
+            None => Ok(self),
+            Some(Ok(script)) => Ok(Self {
+                down: Some(script),
+                ..self
+            }),
+            Some(Err(SourceError::Statement { path, line, problem })) => Ok(Self {
+                down_problem: Some(format!("{}:{line}: {problem}", path.display())),
+                ..self
+            }),
+            Some(Err(other)) => Err(other),
+        }
+    }
+
     /// The script for a direction; only a down script may be missing.
     #[must_use]
     pub fn script(&self, direction: Direction) -> Option<&Script> {
@@ -188,18 +219,31 @@ impl Script {
         rule: &FileRule,
     ) -> Result<Self, SourceError> {
         let checksum = Checksum::of(&text);
-        Self::build(path, text, checksum, dialect, rule)
+        Self::build(path, Substituted::plain(text), &[], checksum, dialect, rule)
     }
 
-    /// Splits a part of `path`, or what became of the file's text; lines are counted as in the file.
+    /// Splits a part of `path`, or what became of the file's text; lines are counted as in the file. `blocks` are
+    /// ranges of its text that hold one statement each.
     pub(super) fn of_section(
         path: &Path,
         section: Section,
+        blocks: &[Range<usize>],
         dialect: Dialect,
         rule: &FileRule,
     ) -> Result<Self, SourceError> {
         let checksum = section.checksum();
-        Self::build(path, section.text, checksum, dialect, rule)
+        Self::build(path, section.body, blocks, checksum, dialect, rule)
+    }
+
+    /// Splits a text of `path` with values in it, another of which is an edit.
+    pub(super) fn of_values(
+        path: &Path,
+        text: Substituted,
+        dialect: Dialect,
+        rule: &FileRule,
+    ) -> Result<Self, SourceError> {
+        let checksum = Checksum::of(&text.text);
+        Self::build(path, text, &[], checksum, dialect, rule)
     }
 
     /// Splits `text` of `path` after its placeholders were replaced. The checksum is that of the file: another
@@ -212,7 +256,7 @@ impl Script {
         values: &BTreeMap<String, String>,
     ) -> Result<Self, SourceError> {
         let replaced = placeholders::replace(path, text, values)?;
-        Self::rendered(path, text, replaced, dialect, rule)
+        Self::instead(path, text, replaced, dialect, rule)
     }
 
     /// Splits what became of `text`, which is what counts for edits.
@@ -223,45 +267,41 @@ impl Script {
         dialect: Dialect,
         rule: &FileRule,
     ) -> Result<Self, SourceError> {
-        let script = Self::build(path, rendered, Checksum::of(text), dialect, rule)?;
+        Self::instead(path, text, Substituted::plain(rendered), dialect, rule)
+    }
+
+    fn instead(
+        path: &Path,
+        text: &str,
+        run: Substituted,
+        dialect: Dialect,
+        rule: &FileRule,
+    ) -> Result<Self, SourceError> {
+        let script = Self::build(path, run, &[], Checksum::of(text), dialect, rule)?;
         Ok(Self {
             original: Some(text.to_owned()),
             ..script
         })
     }
 
-    /// Joins what was split inside one of `blocks`, ranges of the text that hold one statement each. Only a
-    /// routine of MySQL's that has no BEGIN needs it: nothing in its text says where it ends.
-    pub(super) fn with_blocks(mut self, blocks: &[Range<usize>]) -> Self {
-        for block in blocks {
-            let inside = |s: &Statement| block.start <= s.range.start && s.range.end <= block.end;
-            let Some(first) = self.statements.iter().position(inside) else {
-                continue;
-            };
-            let count = self.statements[first..].iter().take_while(|s| inside(s)).count();
-            if count > 1 && is_routine(&self.statements[first]) {
-                let end = self.statements[first + count - 1].range.end;
-                self.statements.drain(first + 1..first + count);
-                let statement = &mut self.statements[first];
-                statement.range.end = end;
-                statement.text = self.text[statement.range.clone()].to_owned();
-            }
-        }
-        self
-    }
-
     fn build(
         path: &Path,
-        text: String,
+        run: Substituted,
+        blocks: &[Range<usize>],
         checksum: Checksum,
         dialect: Dialect,
         rule: &FileRule,
     ) -> Result<Self, SourceError> {
-        let statements = split(dialect, &text).map_err(|e| SourceError::Statement {
+        let Substituted { text, values } = run;
+        let mut statements = split(dialect, &text).map_err(|e| SourceError::Statement {
             path: path.to_owned(),
             line: e.line,
             problem: e.problem,
         })?;
+        join(&text, &mut statements, blocks);
+        for statement in &mut statements {
+            statement.shown = shown(&text, &values, &statement.range);
+        }
         let (transaction, statements, own_transaction) = decide(rule, dialect, statements);
         Ok(Self {
             path: path.to_owned(),
@@ -310,6 +350,25 @@ impl Script {
     #[must_use]
     pub fn sets_foreign_keys(&self) -> bool {
         self.statements.iter().any(|s| s.kind.is_foreign_keys_pragma())
+    }
+}
+
+/// Joins what was split inside one of `blocks`. Only a routine of MySQL's that has no BEGIN needs it: nothing in
+/// its text says where it ends.
+fn join(text: &str, statements: &mut Vec<Statement>, blocks: &[Range<usize>]) {
+    for block in blocks {
+        let inside = |s: &Statement| block.start <= s.range.start && s.range.end <= block.end;
+        let Some(first) = statements.iter().position(inside) else {
+            continue;
+        };
+        let count = statements[first..].iter().take_while(|s| inside(s)).count();
+        if count > 1 && is_routine(&statements[first]) {
+            let end = statements[first + count - 1].range.end;
+            statements.drain(first + 1..first + count);
+            let statement = &mut statements[first];
+            statement.range.end = end;
+            statement.text = text[statement.range.clone()].to_owned();
+        }
     }
 }
 

@@ -12,6 +12,7 @@
 //! | `go_template` | pop's templates, as far as they follow from the dialect |
 //! | `pairs` | up and down files of one version |
 //! | `section` | the part of a file that is one direction's script |
+//! | `substitution` | values that are run where names are shown |
 //! | `programs` | migrations that only the origin tool can run |
 //! | [`verify_scripts`] | the scripts in `verify/` |
 //! | [`error`] | what can be wrong with a directory |
@@ -46,6 +47,7 @@ mod programs;
 mod refinery;
 mod section;
 mod sqlx;
+mod substitution;
 #[cfg(test)]
 mod test_support;
 pub mod transaction;

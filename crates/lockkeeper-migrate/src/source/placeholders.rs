@@ -5,14 +5,15 @@ use std::path::Path;
 
 use super::SourceError;
 use super::files::line_of;
+use super::substitution::Substituted;
 
 /// Replaces the placeholders in `text`, which stands in `path`. Names are compared without regard to case.
 pub(super) fn replace(
     path: &Path,
     text: &str,
     values: &BTreeMap<String, String>,
-) -> Result<String, SourceError> {
-    let mut out = String::with_capacity(text.len());
+) -> Result<Substituted, SourceError> {
+    let mut out = Substituted::default();
     let mut rest = text;
     while let Some(start) = rest.find("${") {
         let line = || line_of(&text.as_bytes()[..text.len() - rest.len() + start]);
@@ -29,11 +30,12 @@ pub(super) fn replace(
             line: line(),
             name: name.to_owned(),
         })?;
-        out.push_str(&rest[..start]);
-        out.push_str(&value);
-        rest = &rest[start + 2 + length + 1..];
+        let end = start + 2 + length + 1;
+        out.push(&rest[..start]);
+        out.put(&rest[start..end], &value);
+        rest = &rest[end..];
     }
-    out.push_str(rest);
+    out.push(rest);
     Ok(out)
 }
 
@@ -75,7 +77,8 @@ mod tests {
                 "read V1__a.sql:1: placeholder ${} has no value; give it with --placeholder =VALUE",
             ),
         ] {
-            let found = replace(Path::new("V1__a.sql"), text, &values).unwrap_or_else(|e| e.to_string());
+            let found = replace(Path::new("V1__a.sql"), text, &values)
+                .map_or_else(|e| e.to_string(), |found| found.text);
             assert_eq!(found, expected);
         }
     }

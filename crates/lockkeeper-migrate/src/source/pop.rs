@@ -246,13 +246,11 @@ fn migration(
             layout: Layout::Pop,
         });
     }
-    Ok(Some(Migration {
-        version,
-        name: up.name.name.clone(),
-        kind: MigrationKind::Versioned,
-        up: read(&up, dialect)?,
-        down: down.map(|down| read(&down, dialect)).transpose()?,
-    }))
+    let name = up.name.name.clone();
+    let migration = Migration::new(version, name, MigrationKind::Versioned, read(&up, dialect)?);
+    migration
+        .with_down(down.map(|down| read(&down, dialect)))
+        .map(Some)
 }
 
 fn most_specific(variants: Variants, skipped: &mut Vec<Skipped>) -> Option<File> {

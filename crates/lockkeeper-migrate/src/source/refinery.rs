@@ -86,13 +86,13 @@ fn migration(
     } else {
         FileRule::by_dialect(dialect)
     };
-    Ok(Migration {
-        version: version.to_string().into(),
-        name: name.to_owned(),
+    let up = Script::of(&entry.path, text, dialect, &rule)?.marked(mark);
+    Ok(Migration::new(
+        version.to_string().into(),
+        name.to_owned(),
         kind,
-        up: Script::of(&entry.path, text, dialect, &rule)?.marked(mark),
-        down: None,
-    })
+        up,
+    ))
 }
 
 #[cfg(test)]

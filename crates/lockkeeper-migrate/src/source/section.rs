@@ -1,12 +1,13 @@
 //! The part of a file that is one direction's script.
 
 use super::Checksum;
+use super::substitution::Substituted;
 
 /// Some lines of a file. The others are left empty, so that every statement keeps its line.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Section {
     /// What is run.
-    pub(super) text: String,
+    pub(super) body: Substituted,
     /// Its lines as the file has them: what is checked for edits.
     own: String,
     /// Line ends that stand before the next line.
@@ -25,6 +26,13 @@ impl Section {
         self.own.push_str(line);
     }
 
+    /// Takes a line of the file in which values stand for names.
+    pub(super) fn show_values(&mut self, line: &str, instead: Substituted) {
+        self.put("");
+        self.body.append(instead);
+        self.own.push_str(line);
+    }
+
     /// Leaves a line of the file out.
     pub(super) fn leave_out(&mut self) {
         self.owed += 1;
@@ -32,9 +40,15 @@ impl Section {
 
     /// Runs something in place of a line that belongs to no script.
     pub(super) fn put(&mut self, text: &str) {
-        self.text
+        self.body
+            .text
             .extend(std::iter::repeat_n('\n', std::mem::take(&mut self.owed)));
-        self.text.push_str(text);
+        self.body.push(text);
+    }
+
+    /// What is run.
+    pub(super) fn text(&self) -> &str {
+        &self.body.text
     }
 
     pub(super) fn checksum(&self) -> Checksum {
@@ -72,7 +86,7 @@ mod tests {
             section
         };
         let one = section("-- x\n");
-        assert_eq!(one.text, "\na 1\n\nb");
+        assert_eq!(one.text(), "\na 1\n\nb");
         assert_eq!(one.checksum(), section("-- x\n-- y\n").checksum());
         assert_eq!(one.checksum(), Checksum::of("a $X\nb"));
         assert_eq!(without_end("x\r\n"), "x");

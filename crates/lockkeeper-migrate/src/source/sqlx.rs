@@ -92,13 +92,9 @@ fn migration(
 ) -> Result<Option<Migration>, SourceError> {
     let Some(up) = &pair.up else { return Ok(None) };
     let down = pair.down.as_ref().map(|down| read(&down.path, context.dialect));
-    Ok(Some(Migration {
-        version,
-        name: up.name.clone(),
-        kind: MigrationKind::Versioned,
-        up: read(&up.path, context.dialect)?,
-        down: down.transpose()?,
-    }))
+    let script = read(&up.path, context.dialect)?;
+    let migration = Migration::new(version, up.name.clone(), MigrationKind::Versioned, script);
+    migration.with_down(down).map(Some)
 }
 
 fn read(path: &Path, dialect: Dialect) -> Result<Script, SourceError> {

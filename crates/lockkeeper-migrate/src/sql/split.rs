@@ -180,6 +180,7 @@ impl Splitter<'_> {
         let range = piece.start..piece.end;
         self.statements.push(Statement {
             text: self.text[range.clone()].to_owned(),
+            shown: None,
             line: self.lines.at(piece.start),
             range,
             kind: classify(self.dialect, &piece.shape),

@@ -9,6 +9,8 @@ use serde::Serialize;
 pub struct Statement {
     /// The statement without its delimiter, and without comments before its first and after its last token.
     pub text: String,
+    /// The same with the names that the file has in place of the values that are run, when it has any.
+    pub shown: Option<String>,
     /// The line of its first token, counted from 1.
     pub line: u32,
     /// Where [`text`](Self::text) lies in the text that was split, in bytes.
@@ -17,6 +19,14 @@ pub struct Statement {
     pub kind: StatementKind,
     /// The rows that follow PostgreSQL's `COPY … FROM STDIN` in the file.
     pub rows: Option<CopyRows>,
+}
+
+impl Statement {
+    /// What plans, logs and messages say: never a value that stands for a name, which may be a password.
+    #[must_use]
+    pub fn shown(&self) -> &str {
+        self.shown.as_deref().unwrap_or(&self.text)
+    }
 }
 
 /// Rows that stand in a file behind `COPY … FROM STDIN`.

@@ -41,7 +41,7 @@ pub(super) fn of_plan(error: PlanError) -> Failure {
         | PlanError::GoalBelowCurrent { .. }
         | PlanError::GoalNotApplied { .. }
         | PlanError::NoSteps => Exit::Usage,
-        PlanError::MissingDown { .. } => Exit::Error,
+        PlanError::MissingDown { .. } | PlanError::BrokenDown { .. } => Exit::Error,
     };
     let is_doubt = matches!(error, PlanError::StatementInDoubt { .. });
     let failure = Failure::new(exit, error);

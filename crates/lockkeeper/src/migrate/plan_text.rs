@@ -95,7 +95,7 @@ fn step(step: &Step) -> String {
     }
     for statement in &script.statements {
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "{};", statement.text);
+        let _ = writeln!(text, "{};", statement.shown());
         if let Some(rows) = &statement.rows {
             let _ = writeln!(text, "-- ({} lines of rows)", rows.text.lines().count());
         }

@@ -69,7 +69,7 @@ impl StepView {
         let script = step.migration.script(step.direction)?;
         let statements = script.statements.iter().map(|statement| StatementView {
             line: statement.line,
-            text: statement.text.clone(),
+            text: statement.shown().to_owned(),
         });
         Some(Self {
             version: step.migration.version.to_string(),

@@ -136,14 +136,36 @@ fn directories_that_cannot_be_used() {
         1,
         "version 2 has no down migration, which pop requires",
     );
-    folder.file("migrations/2_names.down.sql", "SELECT 'never ended");
+    folder.file("migrations/2_names.up.sql", "SELECT 'never ended");
     refused(
         &folder,
         &["up", "--yes", "--layout", "golang-migrate", DSN],
         1,
-        "read ./migrations/2_names.down.sql:1: ",
+        "read ./migrations/2_names.up.sql:1: ",
     );
     assert!(!folder.has("app.db"));
+}
+
+#[test]
+fn a_way_back_that_cannot_be_split_stops_down_alone() {
+    let folder = Folder::new();
+    folder.file("migrations/2_names.down.sql", "SELECT 'never ended");
+    let run = |args: &[&str]| folder.run(&[&["--layout", "golang-migrate"], args].concat());
+    let up = run(&["up", "--yes", DSN]);
+    assert_eq!(up.code, 0, "{up:?}");
+    let valid = run(&["validate", DSN]);
+    assert!(
+        valid.code == 0 && valid.stdout.contains("warning: version 2 cannot be taken back"),
+        "{valid:?}"
+    );
+    let applied = "SELECT count(*) FROM lockkeeper_ledger";
+    refused(
+        &folder,
+        &["down", "--yes", "--steps", "2", "--layout", "golang-migrate", DSN],
+        1,
+        "its down migration cannot be split into statements: ./migrations/2_names.down.sql:1: ",
+    );
+    assert_eq!(folder.value(applied), 3);
 }
 
 #[test]

@@ -117,3 +117,46 @@ fn programs_are_left_out_when_told_so() {
     assert!(fs::metadata(folder.path().join("app.db")).is_err());
     folder.ok(&["up", "--yes", "--layout", "goose", "--skip-programs", DSN]);
 }
+
+/// A password that a migration gets from outside, by each way that there is.
+const SECRET: &str = "hunter2";
+
+#[test]
+fn a_value_that_is_put_in_is_run_and_never_shown() {
+    let goose = Folder::empty();
+    goose.file(
+        "migrations/1_a.sql",
+        "-- +goose Up\n-- +goose ENVSUB ON\nCREATE TABLE a AS SELECT '${LOCKKEEPER_TEST_SECRET:-hunter2}' AS x;\n",
+    );
+    let flyway = Folder::empty();
+    flyway.file(
+        "migrations/V1__a.sql",
+        "CREATE TABLE a AS SELECT '${password}' AS x; SELECT * FROM a WHERE x <> '${password}';",
+    );
+    flyway.file("migrations/R__b.sql", "UPDATE a SET x = '${password}'");
+    let placeholder = format!("password={SECRET}");
+    for (folder, layout, named) in [
+        (&goose, "goose", "${LOCKKEEPER_TEST_SECRET:-"),
+        (&flyway, "flyway", "${password}"),
+    ] {
+        let run = |args: &[&str]| {
+            folder.run(&[&["--layout", layout, "--placeholder", &placeholder], args].concat())
+        };
+        let plan = run(&["plan", DSN]);
+        assert!(plan.stdout.contains(named), "{plan:?}");
+        let shown: String = [
+            &["plan", "--format", "json", DSN][..],
+            &["up", "--yes", DSN],
+            &["status", "--format", "json", DSN],
+        ]
+        .map(run)
+        .iter()
+        .map(|done| format!("{}{}", done.stdout, done.stderr))
+        .chain([plan.stdout])
+        .collect::<String>()
+        .replace(":-hunter2}", "");
+        assert!(!shown.contains(SECRET), "{layout}: {shown}");
+        let kept = format!("SELECT count(*) FROM a WHERE x = '{SECRET}'");
+        assert_eq!(folder.value(&kept), 1, "{layout}");
+    }
+}

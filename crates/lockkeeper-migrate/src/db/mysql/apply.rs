@@ -242,7 +242,7 @@ impl Run<'_> {
         let event = Event::Statement {
             index: index + 1,
             total: self.script.statements.len(),
-            text: first_line(&statement.text, EVENT_CHARS),
+            text: first_line(statement.shown(), EVENT_CHARS),
         };
         self.observer.event(event);
         let hand = &mut *self.hand;

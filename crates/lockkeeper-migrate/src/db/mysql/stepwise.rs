@@ -270,7 +270,7 @@ impl Run<'_> {
     }
 
     fn tell_left_out(&mut self, statement: &Statement) {
-        let text = super::text::first_line(&statement.text, 40);
+        let text = super::text::first_line(statement.shown(), 40);
         let message = format!(
             "line {}: left out {text}: each statement commits by itself here",
             statement.line

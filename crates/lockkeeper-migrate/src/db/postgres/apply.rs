@@ -354,7 +354,7 @@ async fn copy(conn: &mut PgConnection, statement: &Statement, rows: &str) -> Res
 /// Tells that the statement at `index` (from 0) starts.
 pub(super) fn tell(observer: &dyn Observer, statements: &[Statement], index: usize) {
     if let Some(statement) = statements.get(index) {
-        let first_line = statement.text.lines().next().unwrap_or_default();
+        let first_line = statement.shown().lines().next().unwrap_or_default();
         let text = first_line.chars().take(EXCERPT).collect();
         observer.event(Event::Statement {
             index: index + 1,

@@ -80,7 +80,7 @@ fn words(error: &DbError) -> String {
 }
 
 fn failed(statement: &Statement, why: &str) -> VerifyOutcome {
-    let first_line = statement.text.lines().next().unwrap_or_default();
+    let first_line = statement.shown().lines().next().unwrap_or_default();
     VerifyOutcome::Failed(format!("line {}: {why}: {first_line}", statement.line))
 }
 

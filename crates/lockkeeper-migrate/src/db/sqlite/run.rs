@@ -261,7 +261,7 @@ impl Job<'_> {
     }
 
     fn tell(&self, at: usize, statement: &Statement) {
-        let first_line = statement.text.lines().next().unwrap_or_default();
+        let first_line = statement.shown().lines().next().unwrap_or_default();
         self.observer.event(Event::Statement {
             index: at + 1,
             total: self.script.statements.len(),
@@ -316,7 +316,8 @@ fn refuse_rollbacks(script: &Script) -> Result<(), ApplyError> {
     match refused {
         Some(statement) => Err(DbError::Unsupported(format!(
             "line {}: {} in a migration is not supported: write the file so that it always commits",
-            statement.line, statement.text
+            statement.line,
+            statement.shown()
         ))
         .into()),
         None => Ok(()),

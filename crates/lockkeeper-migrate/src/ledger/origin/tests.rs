@@ -27,6 +27,7 @@ fn facts(version: &str, below: Option<&str>) -> Facts {
         kind: MigrationKind::Versioned,
         up: script("V1_2__add_users.sql", "SELECT 1;"),
         down: Some(script("U1_2__add_users.sql", "SELECT 2;")),
+        down_problem: None,
     };
     Facts {
         migration: Arc::new(migration),

@@ -20,6 +20,7 @@ fn set(order: VersionOrder, versions: &[&str]) -> MigrationSet {
         kind: MigrationKind::Versioned,
         up: script(version),
         down: None,
+        down_problem: None,
     };
     MigrationSet {
         layout: Layout::Pop,

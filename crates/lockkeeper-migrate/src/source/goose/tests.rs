@@ -265,9 +265,9 @@ proptest::proptest! {
             downs.iter().map(line).collect::<String>(),
         );
         let parts = Parts::of(&text, &Environment::Process).unwrap();
-        let down = parts.down.unwrap().section.text;
+        let down = parts.down.unwrap().section.body.text;
         for (at, line) in text.lines().enumerate() {
-            let shown = [&parts.up.section.text, &down].map(|t| t.lines().nth(at).unwrap_or_default() == line);
+            let shown = [parts.up.section.text(), &down].map(|t| t.lines().nth(at).unwrap_or_default() == line);
             proptest::prop_assert_eq!(shown.contains(&true), !line.starts_with("--"), "{}", line);
         }
     }

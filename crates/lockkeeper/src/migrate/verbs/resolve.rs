@@ -107,7 +107,7 @@ impl ResolveArgs {
             direction: doubt.direction,
             statement: doubt.statement,
             line: statement.map(|statement| statement.line),
-            text: statement.map(|statement| statement.text.clone()),
+            text: statement.map(|statement| statement.shown().to_owned()),
             resolved_as: resolution.ruling,
             resolved_by: resolution.by,
             reason: resolution.reason,

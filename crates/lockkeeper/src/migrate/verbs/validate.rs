@@ -1,5 +1,7 @@
 //! `validate`: the directory alone, and the database against it.
 
+use std::sync::Arc;
+
 use clap::Args;
 use lockkeeper_migrate::db::Inspection;
 use lockkeeper_migrate::dialect::Dialect;
@@ -45,6 +47,16 @@ struct Source {
     statements: usize,
     verify_scripts: usize,
     skipped: Vec<Skipped>,
+    /// Ways back that cannot be split into statements: `up` runs, and `down` refuses to start.
+    broken_downs: Vec<BrokenDown>,
+}
+
+/// A way back that cannot be read.
+#[derive(Debug, Clone, Serialize)]
+struct BrokenDown {
+    version: String,
+    /// File, line and what is wrong there.
+    problem: String,
 }
 
 impl ValidateArgs {
@@ -98,9 +110,20 @@ impl Source {
             statements: set.migrations.iter().map(|m| statements(m)).sum(),
             verify_scripts: scripts.len(),
             skipped: set.skipped.clone(),
+            broken_downs: broken_downs(&set),
         };
         Ok((source, set))
     }
+}
+
+fn broken_downs(set: &MigrationSet) -> Vec<BrokenDown> {
+    let broken = |migration: &Arc<source::Migration>| {
+        Some(BrokenDown {
+            version: migration.version.to_string(),
+            problem: migration.down_problem.clone()?,
+        })
+    };
+    set.migrations.iter().filter_map(broken).collect()
 }
 
 /// Everything that would keep `up` from running, not only the first.
@@ -159,12 +182,20 @@ fn source_text(source: &Source) -> String {
         reversible,
         statements,
         verify_scripts,
-        ..
+        skipped,
+        broken_downs,
     } = source;
-    let skipped = source.skipped.iter();
-    let skipped = skipped.map(|skipped| format!("skipped {}: {}\n", skipped.path.display(), skipped.reason));
+    let skipped = skipped
+        .iter()
+        .map(|skipped| format!("skipped {}: {}\n", skipped.path.display(), skipped.reason));
+    let broken = broken_downs.iter().map(|broken| {
+        format!(
+            "warning: version {} cannot be taken back until its down migration is mended: {}\n",
+            broken.version, broken.problem
+        )
+    });
     format!(
         "{layout} layout for {dialect}: {migrations} migrations ({reversible} reversible), {statements} statements, \
          {verify_scripts} verify scripts\n"
-    ) + &skipped.collect::<String>()
+    ) + &skipped.chain(broken).collect::<String>()
 }
