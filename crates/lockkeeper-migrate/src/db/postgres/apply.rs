@@ -15,7 +15,7 @@ use super::session::{ask, db_error, full_message, run};
 use super::watch::{Manner, Watch};
 use crate::db::retry::Tries;
 use crate::db::{
-    Applied, ApplyError, DatabaseOptions, DbError, Detail, Event, GateRow, LedgerWrite, Notice, Observer,
+    Applied, ApplyError, DatabaseOptions, DbError, Detail, Event, GateRow, LedgerWrite, Observer,
     ServerIdentity,
 };
 use crate::failpoint::{self, reach};
@@ -97,28 +97,25 @@ impl PgHand {
         for notice in &notices {
             observer.event(Event::Notice(notice.clone()));
         }
-        self.finish(outcome, notices, began).await
+        let is_reset = script.transaction.is_transactional() && outcome.is_ok();
+        if !is_reset {
+            self.reset_quietly().await;
+        }
+        outcome.map(|ran| match ran {
+            true => Applied::Ran {
+                duration: began.elapsed(),
+                notices,
+            },
+            false => Applied::Already,
+        })
     }
 
-    async fn finish(
-        &mut self,
-        outcome: Result<bool, ApplyError>,
-        notices: Vec<Notice>,
-        began: Instant,
-    ) -> Result<Applied, ApplyError> {
-        if let Ok(false) = outcome {
-            return Ok(Applied::Already);
-        }
-        // What was applied stays applied, and what failed has its reason: a session that cannot be reset is lost,
-        // and its next use says so.
-        let reset = self.reset_session().await;
-        if let Err(error) = reset {
+    /// What was applied stays applied, and what failed has its reason: a session that cannot be reset is lost, and
+    /// its next use says so.
+    async fn reset_quietly(&mut self) {
+        if let Err(error) = run(&mut self.session.conn, RESET).await {
             tracing::debug!(%error, "session not reset after a migration");
         }
-        outcome.map(|_| Applied::Ran {
-            duration: began.elapsed(),
-            notices,
-        })
     }
 
     /// All of it in one transaction. False when the ledger already said so.
@@ -143,21 +140,20 @@ impl PgHand {
         let question = self.identity_question().await?;
         let mut tx = self.session.conn.begin_with(BEGIN).await.map_err(db_error)?;
         let more = format!(
-            "{}; {TRANSACTION}; {}",
+            "{}; {TRANSACTION}; {}; {}",
             question.sql(),
+            ledger::standing(&self.names, migration.write),
             limits("SET LOCAL", &settings)
         );
         let (row, answers) = self
             .terms
             .hold_and_ask(&mut tx, &self.names, settings.lock_timeout, &more)
             .await?;
-        let [seen, before] = answers.as_slice() else {
-            return Err(Failure::Db(DbError::ConnectionLost(
-                "an answer is missing".to_owned(),
-            )));
+        let [seen, before, standing] = answers.as_slice() else {
+            return Err(Failure::Db(unanswered()));
         };
         check_identity(&row, Question::answer(seen))?;
-        if ledger::says_so(&mut tx, &self.names, migration.write).await? {
+        if ledger::says_so(&mut tx, &self.names, migration.write, standing).await? {
             return Ok(false);
         }
         ledger::begin(&mut tx, &self.names, migration).await?;
@@ -180,7 +176,9 @@ impl PgHand {
             let reasserted = barrier.reassert(&mut tx, &self.names).await;
             reasserted.map_err(|error| at_line(error, last_line))?;
         }
-        ledger::write(&mut tx, &self.names, migration, epoch).await?;
+        // Reset with the commit: when it fails, what the script had set is rolled back as well.
+        let record = ledger::record(&self.names, migration, epoch)?;
+        run(&mut tx, format!("{record}; {RESET}")).await?;
         reach(failpoint::APPLY_RECORDED);
         tx.commit()
             .await
@@ -220,6 +218,15 @@ async fn run_all(conn: &mut PgConnection, migration: &Run<'_>, detail: Detail) -
             measure::run_statements(conn, &script.statements, place, observer).await
         }
     }
+}
+
+/// Undoes what scripts did to the session itself: a `SET search_path` must not reach the next migration.
+const RESET: &str = "RESET SESSION AUTHORIZATION; RESET ALL; \
+                     SET statement_timeout = 0; SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0";
+
+/// A message of several questions got fewer answers.
+pub(super) fn unanswered() -> DbError {
+    DbError::ConnectionLost("an answer is missing".to_owned())
 }
 
 /// Answers the number of the transaction: it differs when a script has ended ours.

@@ -17,7 +17,7 @@ use super::gate::{self, Lock, Terms};
 use super::identity::{Question, identity};
 use super::ledger::RowOf;
 use super::schema::Names;
-use super::session::{Connector, Session, db_error, run};
+use super::session::{Connector, Session, db_error};
 use super::take::{Taken, signed};
 use super::{catalogue, clean_up, epoch_table, guest, ledger, verify};
 use crate::db::{
@@ -214,16 +214,6 @@ impl PgHand {
         self.terms.hold(&mut tx, &self.names, wait).await?;
         ledger::accept_edit(&mut tx, &self.names, migration, edit).await?;
         tx.commit().await.map_err(db_error)
-    }
-
-    /// Undoes what scripts did to the session itself: a `SET search_path` must not reach the next migration.
-    pub(super) async fn reset_session(&mut self) -> Result<(), DbError> {
-        run(
-            &mut self.session.conn,
-            "RESET SESSION AUTHORIZATION; RESET ALL; \
-             SET statement_timeout = 0; SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0",
-        )
-        .await
     }
 
     async fn try_release(mut self) -> Result<(), DbError> {

@@ -3,7 +3,7 @@
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 
-use super::session::{ask, code, run};
+use super::session::{ask, code};
 use crate::db::{DbError, ServerIdentity};
 
 const SYSTEM: &str = "(SELECT system_identifier::text FROM pg_control_system())";
@@ -19,17 +19,25 @@ pub(super) struct Question(String);
 impl Question {
     /// Finds out what this session may ask.
     pub(super) async fn find(conn: &mut PgConnection) -> Result<Self, DbError> {
-        let whole = Self::of(SYSTEM, TIMELINE);
-        if is_allowed(conn, &whole.0).await? {
-            return Ok(whole);
+        let whole = Self::whole();
+        match allowed(conn, &whole.0).await? {
+            Some(_) => Ok(whole),
+            None => Self::of_what_is_allowed(conn).await,
         }
+    }
+
+    async fn of_what_is_allowed(conn: &mut PgConnection) -> Result<Self, DbError> {
         let mut parts = [SYSTEM, TIMELINE];
         for part in &mut parts {
-            if !is_allowed(conn, &format!("SELECT {part}")).await? {
+            if allowed(conn, &format!("SELECT {part}")).await?.is_none() {
                 *part = "NULL";
             }
         }
         Ok(Self::of(parts[0], parts[1]))
+    }
+
+    fn whole() -> Self {
+        Self::of(SYSTEM, TIMELINE)
     }
 
     fn of(system: &str, timeline: &str) -> Self {
@@ -64,18 +72,23 @@ impl Question {
 
 /// The server's identity, asked from scratch.
 pub(super) async fn identity(conn: &mut PgConnection) -> Result<ServerIdentity, DbError> {
-    let question = Question::find(conn).await?;
-    let rows = ask(conn, question.sql()).await?;
+    let rows = match allowed(conn, Question::whole().sql()).await? {
+        Some(rows) => rows,
+        None => {
+            let question = Question::of_what_is_allowed(conn).await?;
+            ask(conn, question.sql()).await?
+        }
+    };
     rows.first()
         .map(Question::answer)
         .ok_or_else(|| DbError::ConnectionLost("the server does not say which database this is".to_owned()))
 }
 
-/// False where the role may not ask, or the server does not know the function.
-async fn is_allowed(conn: &mut PgConnection, query: &str) -> Result<bool, DbError> {
-    match run(conn, query).await {
-        Ok(()) => Ok(true),
-        Err(error) if matches!(code(&error), Some("42501" | "42883" | "0A000" | "55000")) => Ok(false),
+/// The answer; `None` where the role may not ask, or the server does not know the function.
+async fn allowed(conn: &mut PgConnection, query: &str) -> Result<Option<Vec<PgRow>>, DbError> {
+    match ask(conn, query).await {
+        Ok(rows) => Ok(Some(rows)),
+        Err(error) if matches!(code(&error), Some("42501" | "42883" | "0A000" | "55000")) => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -133,12 +133,25 @@ async fn edits(conn: &mut PgConnection, names: &Names) -> Result<Vec<EditRecord>
     Ok(rows.iter().map(edit).collect())
 }
 
+/// Asks what our own ledger has of a version: one row with one column, so that it can go along in another message.
+pub(super) fn standing(names: &Names, write: &LedgerWrite) -> String {
+    match &names.book {
+        Book::Own => format!(
+            "SELECT (SELECT checksum FROM {} WHERE version = {})",
+            names.ledger,
+            literal(write.version.as_str())
+        ),
+        Book::Tool(_) => "SELECT NULL::text".to_owned(),
+    }
+}
+
 /// Whether the ledger already says what `write` is about to make it say. Another ledger than the one that holds
-/// the history can say nothing.
+/// the history can say nothing. `standing` is the answer to [`standing`], asked under the lock on the gate row.
 pub(super) async fn says_so(
     tx: &mut PgConnection,
     names: &Names,
     write: &LedgerWrite,
+    standing: &PgRow,
 ) -> Result<bool, DbError> {
     let chosen = names.book.choice();
     if names.kept != chosen {
@@ -146,7 +159,7 @@ pub(super) async fn says_so(
         return Err(DbError::OtherBook { kept, chosen });
     }
     let there = match &names.book {
-        Book::Own => has_row(tx, names, write).await?,
+        Book::Own => is_current(standing, write),
         Book::Tool(table) => {
             let entries = table.read(tx).await?;
             write.is_held_by(&entries, table.origin.order())
@@ -158,12 +171,9 @@ pub(super) async fn says_so(
     })
 }
 
-async fn has_row(tx: &mut PgConnection, names: &Names, write: &LedgerWrite) -> Result<bool, DbError> {
-    let version = literal(write.version.as_str());
-    let query = format!("SELECT checksum FROM {} WHERE version = {version}", names.ledger);
-    let rows = ask(tx, query).await?;
-    let recorded = rows.first().map(|row| Fingerprint::Own(Checksum(row.get(0))));
-    Ok(recorded.is_some_and(|recorded| write.is_current(&recorded)))
+fn is_current(standing: &PgRow, write: &LedgerWrite) -> bool {
+    let checksum: Option<String> = standing.get(0);
+    checksum.is_some_and(|checksum| write.is_current(&Fingerprint::Own(Checksum(checksum))))
 }
 
 /// What the chosen tool writes in the migration's transaction before the file runs.
@@ -176,13 +186,9 @@ pub(super) async fn begin(tx: &mut PgConnection, names: &Names, migration: &Run<
     table.write(tx, &changes).await
 }
 
-/// Records that the migration was applied, or takes its record out when it was reverted; its journal goes too.
-pub(super) async fn write(
-    tx: &mut PgConnection,
-    names: &Names,
-    migration: &Run<'_>,
-    epoch: LeaderEpoch,
-) -> Result<(), DbError> {
+/// The statements that record that the migration was applied, or take its record out when it was reverted; its
+/// journal goes too.
+pub(super) fn record(names: &Names, migration: &Run<'_>, epoch: LeaderEpoch) -> Result<String, DbError> {
     let warnings = i64::try_from(migration.heard.warnings()).unwrap_or(i64::MAX);
     let row = RowOf {
         write: migration.write,
@@ -196,7 +202,7 @@ pub(super) async fn write(
         names.journal,
         literal(migration.write.version.as_str())
     ));
-    run(tx, statements.join("; ")).await
+    Ok(statements.join("; "))
 }
 
 /// What is written of one version.

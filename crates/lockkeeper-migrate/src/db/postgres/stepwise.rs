@@ -7,7 +7,8 @@
 use sqlx::{AssertSqlSafe, Connection};
 
 use super::apply::{
-    BEGIN, Failure, Refused, Run, at_line, check_identity, limits, run_statement, set_limits, tell, words,
+    BEGIN, Failure, Refused, Run, at_line, check_identity, limits, run_statement, set_limits, tell,
+    unanswered, words,
 };
 use super::classify::{Fate, classify};
 use super::hand::PgHand;
@@ -39,14 +40,14 @@ impl PgHand {
         let mut marks = {
             let mut tx = self.session.conn.begin().await.map_err(db_error)?;
             let wait = self.connector.settings.lock_timeout;
-            let (row, answers) = self
-                .terms
-                .hold_and_ask(&mut tx, &self.names, wait, question.sql())
-                .await?;
-            if let Some(seen) = answers.first() {
-                check_identity(&row, Question::answer(seen))?;
-            }
-            if ledger::says_so(&mut tx, &self.names, migration.write).await? {
+            let standing = ledger::standing(&self.names, migration.write);
+            let more = format!("{}; {standing}", question.sql());
+            let (row, answers) = self.terms.hold_and_ask(&mut tx, &self.names, wait, &more).await?;
+            let [seen, standing] = answers.as_slice() else {
+                return Err(unanswered().into());
+            };
+            check_identity(&row, Question::answer(seen))?;
+            if ledger::says_so(&mut tx, &self.names, migration.write, standing).await? {
                 return Ok(false);
             }
             journal::read(&mut tx, &self.names, migration.write).await?
@@ -267,7 +268,7 @@ impl PgHand {
         self.terms
             .hold(&mut tx, &self.names, self.connector.settings.lock_timeout)
             .await?;
-        ledger::write(&mut tx, &self.names, migration, epoch).await?;
+        run(&mut tx, ledger::record(&self.names, migration, epoch)?).await?;
         tx.commit().await.map_err(db_error)
     }
 }
