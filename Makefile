@@ -46,6 +46,15 @@ test: lint build ## Formatting, lints, unit, conformance, end-to-end and doc tes
 test-full: lint build ## The same and the tests that take long
 	LOCKKEEPER_TEST_FULL=1 cargo test --workspace --locked
 
+# Both ends of the product: what the engine costs, and what the fence costs the application.
+.PHONY: bench bench-quick
+bench: bench-engine bench-adapter ## All measurements, into target/bench/*.json (docs/benchmarks.md)
+
+bench-quick: setup ## The same in fewer and shorter rounds: for a first look, not for publishing
+	cargo build --release --locked -p lockkeeper
+	cargo bench --locked -p lockkeeper-tests --bench engine -- --rounds 2
+	MILLIS=500 ROUNDS=3 cargo run --release --locked -p lockkeeper-agent --features sqlx --example bench-adapter
+
 bench-adapter: setup ## Cost of the agent's sqlx adapter over bare sqlx, into target/bench/adapter.json
 	cargo run --release --locked -p lockkeeper-agent --features sqlx --example bench-adapter
 
