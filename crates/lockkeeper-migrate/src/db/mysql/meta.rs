@@ -102,18 +102,27 @@ impl Meta {
             format: 1,
             kept: LedgerChoice::Own,
         });
-        for (format, table, names) in SHAPE.iter().filter(|(format, ..)| *format <= meta.format) {
-            let missing = names
-                .iter()
-                .find(|name| !columns.iter().any(|(t, column)| t == table && column == *name));
-            if let Some(name) = missing {
-                return Err(foreign(
-                    table,
-                    &format!("column {name} is missing (format {format}); it is not lockkeeper's"),
-                ));
-            }
+        if meta.missing_in(&columns).is_none() {
+            return Ok(meta);
         }
-        Ok(meta)
+        // Another runner may have made the tables between the two looks.
+        match meta.missing_in(&own_columns(session, target).await?) {
+            None => Ok(meta),
+            Some((format, table, name)) => Err(foreign(
+                table,
+                &format!("column {name} is missing (format {format}); it is not lockkeeper's"),
+            )),
+        }
+    }
+
+    /// The first column of these tables that a database of this format has and this one lacks.
+    fn missing_in(&self, columns: &[(String, String)]) -> Option<(i64, &'static str, &'static str)> {
+        let known = SHAPE.iter().filter(|(format, ..)| *format <= self.format);
+        let named =
+            known.flat_map(|(format, table, names)| names.iter().map(|name| (*format, *table, *name)));
+        let is_there =
+            |table: &str, name: &str| columns.iter().any(|(t, column)| t == table && column == name);
+        named.into_iter().find(|(_, table, name)| !is_there(table, name))
     }
 
     async fn read_row(session: &mut Session, target: &Target) -> Result<Option<Self>, DbError> {

@@ -13,6 +13,7 @@ use super::session::{Row, Session};
 use super::target::{Target, number};
 use super::text::{literal, literal_or_null, name};
 use crate::db::{BackupRecord, DbError, Finding, RecordKind, ServerIdentity, Snapshot, Upkeep, Verified};
+use crate::ledger::Tool;
 
 const BACKUP_SQL: &str = include_str!("../../../../../migrations/lockkeeper/mysql-backup.sql");
 
@@ -100,7 +101,8 @@ async fn tables(session: &mut Session, target: &Target) -> Result<Vec<String>, F
 }
 
 async fn holds_rows(session: &mut Session, target: &Target) -> Result<bool, Failure> {
-    for table in tables(session, target).await? {
+    let tables = tables(session, target).await?.into_iter();
+    for table in tables.filter(|table| !Tool::owns(table)) {
         if session
             .any(&format!("SELECT 1 FROM {} LIMIT 1", target.own(&table)))
             .await?

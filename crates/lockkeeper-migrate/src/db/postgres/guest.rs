@@ -184,7 +184,10 @@ async fn end_sessions(
         }
         if Instant::now() >= deadline {
             let what = match prepared.as_slice() {
-                [] => format!("the end of the external migrator's sessions, {}", ended.join(", ")),
+                [] => format!(
+                    "the end of the external migrator's sessions, {}",
+                    ended.join(", ")
+                ),
                 gids => format!(
                     "the end of what the external migrator has prepared; ROLLBACK PREPARED each of {}",
                     gids.join(", ")

@@ -13,7 +13,7 @@ use super::session::{Session, db_error, quote, run};
 use super::take::signed;
 use super::{Postgres, examine};
 use crate::db::{BackupRecord, DbError, Finding, RecordKind, ServerIdentity, Snapshot, Upkeep, Verified};
-use crate::ledger::LedgerChoice;
+use crate::ledger::{LedgerChoice, Tool};
 
 pub(super) const BACKUP_SQL: &str = include_str!("../../../../../migrations/lockkeeper/postgres-backup.sql");
 
@@ -134,7 +134,8 @@ async fn own_schema(conn: &mut PgConnection) -> Result<String, DbError> {
 }
 
 async fn holds_rows(conn: &mut PgConnection) -> Result<bool, DbError> {
-    for (schema, table) in tables(conn).await? {
+    let tables = tables(conn).await?.into_iter();
+    for (schema, table) in tables.filter(|(_, table)| !Tool::owns(table)) {
         let query = format!("SELECT EXISTS (SELECT FROM {}.{})", quote(&schema), quote(&table));
         let any: bool = sqlx::query_scalar(AssertSqlSafe(query))
             .fetch_one(&mut *conn)

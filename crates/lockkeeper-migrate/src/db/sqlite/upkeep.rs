@@ -15,6 +15,7 @@ use super::{examine, meta};
 use crate::db::{
     BackupRecord, DbError, Finding, GateRow, RecordKind, ServerIdentity, Silent, Snapshot, Upkeep, Verified,
 };
+use crate::ledger::Tool;
 
 pub(super) const BACKUP_SQL: &str = include_str!("../../../../../migrations/lockkeeper/sqlite-backup.sql");
 
@@ -28,7 +29,8 @@ impl Upkeep for SqliteDatabase {
             return Ok(false);
         };
         let mut found = false;
-        for table in tables(&session).await? {
+        let tables = tables(&session).await?.into_iter();
+        for table in tables.filter(|table| !Tool::owns(table)) {
             let sql = format!("SELECT EXISTS (SELECT 1 FROM {}) AS n", quote(&table));
             let rows = session.answer(&sql, None).await?.unwrap_or_default();
             found = found || count(&rows)? > 0;

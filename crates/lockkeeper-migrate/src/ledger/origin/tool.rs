@@ -27,4 +27,10 @@ impl Tool {
         names.dedup();
         names
     }
+
+    /// Whether this table, without its schema, is the state table of some tool: what it holds is no data.
+    #[must_use]
+    pub fn owns(table: &str) -> bool {
+        Self::tables().contains(&table)
+    }
 }
