@@ -104,7 +104,7 @@ impl Migration {
         }
     }
 
-    /// Takes the way back as it was read. One that cannot be split into statements keeps nobody from going up.
+    /// Takes the way back as it was read. One whose text is at fault keeps nobody from going up.
     pub(super) fn with_down(self, down: Option<Result<Script, SourceError>>) -> Result<Self, SourceError> {
         match down {
             None => Ok(self),
@@ -112,11 +112,20 @@ impl Migration {
                 down: Some(script),
                 ..self
             }),
-            Some(Err(SourceError::Statement { path, line, problem })) => Ok(Self {
-                down_problem: Some(format!("{}:{line}: {problem}", path.display())),
-                ..self
-            }),
+            Some(Err(SourceError::Statement { path, line, problem })) => {
+                Ok(self.without_way_back(&path, line, &problem))
+            }
+            Some(Err(SourceError::Content { path, line, problem })) => {
+                Ok(self.without_way_back(&path, line, &problem))
+            }
             Some(Err(other)) => Err(other),
+        }
+    }
+
+    fn without_way_back(self, path: &Path, line: u32, problem: &dyn fmt::Display) -> Self {
+        Self {
+            down_problem: Some(format!("{}:{line}: {problem}", path.display())),
+            ..self
         }
     }
 

@@ -94,3 +94,12 @@ fn wrong_folders_are_named() {
         assert!(message.starts_with(problem), "{message}");
     }
 }
+
+#[test]
+fn an_empty_way_back_stops_only_who_goes_back() {
+    let dir = Dir::of(&[("1_a/up.sql", "CREATE TABLE a (x INT);"), ("1_a/down.sql", "")]);
+    let migration = loaded(&dir, Layout::Diesel, Postgres).migrations[0].clone();
+    assert!(migration.down.is_none());
+    let problem = migration.down_problem.as_deref().unwrap();
+    assert!(problem.contains("1_a/down.sql:1: it is empty"), "{problem}");
+}
