@@ -95,9 +95,7 @@ pub enum PlanError {
     #[error("plan down by 0 steps: say how many, at least 1")]
     NoSteps,
     /// The down script of a migration to take back cannot be read as statements.
-    #[error(
-        "plan down over version {version}: its down migration cannot be split into statements: {problem}"
-    )]
+    #[error("plan down over version {version}: its down migration cannot be used: {problem}")]
     BrokenDown {
         /// The version.
         version: SchemaVersion,

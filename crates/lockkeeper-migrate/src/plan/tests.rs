@@ -109,7 +109,7 @@ fn a_way_back_that_cannot_be_split_stops_down_and_says_where() {
     assert!(plan(&set, &history, &Goal::Latest).is_ok());
     assert_eq!(
         plan(&set, &history, &Goal::DownSteps(1)).unwrap_err().to_string(),
-        "plan down over version 2: its down migration cannot be split into statements: \
+        "plan down over version 2: its down migration cannot be used: \
          dir/2_m.down.sql:3: a string is not closed"
     );
 }

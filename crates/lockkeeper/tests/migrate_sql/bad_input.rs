@@ -163,7 +163,7 @@ fn a_way_back_that_cannot_be_split_stops_down_alone() {
         &folder,
         &["down", "--yes", "--steps", "2", "--layout", "golang-migrate", DSN],
         1,
-        "its down migration cannot be split into statements: ./migrations/2_names.down.sql:1: ",
+        "its down migration cannot be used: ./migrations/2_names.down.sql:1: ",
     );
     assert_eq!(folder.value(applied), 3);
 }
